@@ -1,0 +1,1 @@
+"""The vocabulary: tasks, samples and shards; frames in, batches out."""

@@ -1,0 +1,1 @@
+"""A frame in, a reward out: teacher, student and everything that fits one to the other."""

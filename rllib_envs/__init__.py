@@ -1,0 +1,1 @@
+"""A reward in, an agent out: simulators, the vector environment, SAC."""

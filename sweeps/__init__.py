@@ -1,0 +1,1 @@
+"""Many runs in, one comparison out: trials, MLflow, figures and the page."""
