@@ -1,0 +1,132 @@
+"""How every command reads its arguments, shows mistakes and ends: help that teaches, plain errors, fixed exit codes."""
+
+import re
+import shlex
+import sys
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from inspect import getdoc
+from pathlib import Path
+from typing import NoReturn
+
+from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, auto_cli, set_parsing_settings
+
+from datamodules.errors import DataError, SuiteError
+
+MISTAKE = 2
+INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for Ctrl-C
+
+
+def run(function: Callable[..., Path], argv: Sequence[str] | None = None) -> Path:
+    """Read the arguments of `function` from its signature, call it, and print the path of its result as the last line.
+
+    Settings dataclasses in the signature become YAML files and flags; their field docstrings become `--help`.
+    `argv` defaults to the process's own arguments. Returns what `function` returned.
+
+    Exits with code 2 after a user's mistake (one plain message on stderr) and 130 after Ctrl-C.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+
+    def parse_and_call() -> Path:
+        require_files(arguments)
+        set_parsing_settings(docstring_parse_attribute_docstrings=True)
+        result = auto_cli(
+            function,
+            args=arguments,
+            as_positional=False,
+            config_help="a YAML file with the arguments of this command",
+            parser_class=Parser,
+            prog=command_name(),
+            usage=f"{command_name()} [options]",
+            description=description_of(function),
+            formatter_class=Formatter,
+            allow_abbrev=False,
+        )
+        return Path(result)
+
+    return present(parse_and_call, arguments)
+
+
+def present(command: Callable[[], Path], arguments: Sequence[str]) -> Path:
+    """Call `command` and show its outcome: the path of its result, or a message and an exit code without a traceback.
+
+    For commands that read their own arguments, as LightningCLI does; `run` is for all others.
+    """
+    try:
+        result = command()
+    except KeyboardInterrupt:
+        print(f"\nstopped; to go on, repeat: {command_name()} {shlex.join(arguments)}", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except Exception as failure:
+        mistake = mistake_behind(failure)
+        if mistake is None:
+            raise
+        print(f"error: {mistake}", file=sys.stderr)
+        sys.exit(MISTAKE)
+    sys.stderr.flush()
+    print(result, flush=True)
+    return result
+
+
+def require_files(arguments: Sequence[str]) -> None:
+    """Raise DataError, offering the closest existing files, if an argument names a YAML file that is not there."""
+    for argument in arguments:
+        value = argument.partition("=")[2] if argument.startswith("-") else argument
+        if value.endswith((".yaml", ".yml")) and not Path(value).is_file():
+            offers = closest_files(Path(value))
+            hint = (
+                f"did you mean {' or '.join(map(repr, offers))}?"
+                if offers
+                else "run commands from the repository's root"
+            )
+            raise DataError(f"there is no file {value!r}: {hint}")
+
+
+def closest_files(path: Path) -> list[str]:
+    """Up to three YAML files beside `path` or under conf/ whose path or name looks like it."""
+    known = [str(file) for file in {*path.parent.glob("*.y*ml"), *Path("conf").glob("**/*.y*ml")}]
+    named = {Path(file).name: file for file in sorted(known)}
+    return get_close_matches(str(path), known) or [named[name] for name in get_close_matches(path.name, named)]
+
+
+def mistake_behind(failure: BaseException | None) -> SuiteError | None:
+    """The SuiteError that `failure` is or was raised from: jsonargparse wraps what a settings dataclass raises."""
+    while failure is not None and not isinstance(failure, SuiteError):
+        failure = failure.__cause__
+    return failure
+
+
+def command_name() -> str:
+    """How this process was started, as a user types it: `python -m scripts.collect_frames`."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return f"python -m {spec.name}" if spec else Path(sys.argv[0]).name
+
+
+def description_of(function: Callable[..., Path]) -> str:
+    """The docstring of a command without its list of arguments, which `--help` shows on its own."""
+    return re.split(r"\n\s*Args:\s*\n", getdoc(function) or "")[0].rstrip()
+
+
+class Formatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Help that keeps the lines of a description, so that commands in it can be copied."""
+
+
+class Parser(ArgumentParser):
+    """A parser whose errors are one readable message instead of pages of usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise a SuiteError with the message, the closest option names and the way to the help."""
+        if not self.exit_on_error:  # jsonargparse asks a question of its own and handles the answer
+            raise ArgumentError(None, message) from ex
+        mistake = mistake_behind(ex)
+        if mistake is not None:
+            raise mistake
+        offers = [offer for option in re.findall(r"--[\w.]+", message) for offer in self.closest_options(option)]
+        offer = f"\ndid you mean {' or '.join(offers)}?" if offers and message.startswith("unrecognized") else ""
+        raise SuiteError(f"{message}{offer}\nall options: {self.prog} --help") from ex
+
+    def closest_options(self, option: str) -> list[str]:
+        """Up to two existing options that look like `option`."""
+        known = [name for action in self._actions for name in action.option_strings]
+        return get_close_matches(option, known, n=2, cutoff=0.6)
