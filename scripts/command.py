@@ -75,11 +75,7 @@ def require_files(arguments: Sequence[str]) -> None:
         value = argument.partition("=")[2] if argument.startswith("-") else argument
         if value.endswith((".yaml", ".yml")) and not Path(value).is_file():
             offers = closest_files(Path(value))
-            hint = (
-                f"did you mean {' or '.join(map(repr, offers))}?"
-                if offers
-                else "run commands from the repository's root"
-            )
+            hint = did_you_mean(closest_files(Path(value))) or "run commands from the repository's root"
             raise DataError(f"there is no file {value!r}: {hint}")
 
 
@@ -88,6 +84,11 @@ def closest_files(path: Path) -> list[str]:
     known = [str(file) for file in {*path.parent.glob("*.y*ml"), *Path("conf").glob("**/*.y*ml")}]
     named = {Path(file).name: file for file in sorted(known)}
     return get_close_matches(str(path), known) or [named[name] for name in get_close_matches(path.name, named)]
+
+
+def did_you_mean(offers: Sequence[str]) -> str:
+    """The question that offers names, or nothing when there are none."""
+    return f"did you mean {' or '.join(map(repr, offers))}?" if offers else ""
 
 
 def mistake_behind(failure: BaseException | None) -> SuiteError | None:
@@ -122,11 +123,13 @@ class Parser(ArgumentParser):
         mistake = mistake_behind(ex)
         if mistake is not None:
             raise mistake
-        offers = [offer for option in re.findall(r"--[\w.]+", message) for offer in self.closest_options(option)]
-        offer = f"\ndid you mean {' or '.join(offers)}?" if offers and message.startswith("unrecognized") else ""
-        raise SuiteError(f"{message}{offer}\nall options: {self.prog} --help") from ex
+        offer = did_you_mean(self.closest_names(message))
+        raise SuiteError("\n".join(filter(None, (message, offer, f"all options: {self.prog} --help")))) from ex
 
-    def closest_options(self, option: str) -> list[str]:
-        """Up to two existing options that look like `option`."""
-        known = [name for action in self._actions for name in action.option_strings]
-        return get_close_matches(option, known, n=2, cutoff=0.6)
+    def closest_names(self, message: str) -> list[str]:
+        """Names that look like the one the message complains about: options, or the values of a Literal."""
+        if message.startswith("unrecognized arguments"):
+            known = [name for action in self._actions for name in action.option_strings]
+            return [name for given in re.findall(r"--[\w.]+", message) for name in get_close_matches(given, known, n=2)]
+        literal = re.search(r"Literal\[(.+)\]\. Got value: (\S+)", message)
+        return get_close_matches(literal[2], re.findall(r"'(.+?)'", literal[1])) if literal else []
