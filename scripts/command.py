@@ -5,7 +5,7 @@ import shlex
 import sys
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from inspect import getdoc
 from pathlib import Path
 from typing import NoReturn
@@ -74,16 +74,18 @@ def require_files(arguments: Sequence[str]) -> None:
     for argument in arguments:
         value = argument.partition("=")[2] if argument.startswith("-") else argument
         if value.endswith((".yaml", ".yml")) and not Path(value).is_file():
-            offers = closest_files(Path(value))
             hint = did_you_mean(closest_files(Path(value))) or "run commands from the repository's root"
             raise DataError(f"there is no file {value!r}: {hint}")
 
 
 def closest_files(path: Path) -> list[str]:
-    """Up to three YAML files beside `path` or under conf/ whose path or name looks like it."""
-    known = [str(file) for file in {*path.parent.glob("*.y*ml"), *Path("conf").glob("**/*.y*ml")}]
-    named = {Path(file).name: file for file in sorted(known)}
-    return get_close_matches(str(path), known) or [named[name] for name in get_close_matches(path.name, named)]
+    """Up to three YAML files beside `path` or under conf/, those named like it first, then those in like folders."""
+
+    def likeness(file: Path) -> tuple[float, float]:
+        return SequenceMatcher(None, path.stem, file.stem).ratio(), SequenceMatcher(None, str(path), str(file)).ratio()
+
+    known = {*path.parent.glob("*.y*ml"), *Path("conf").glob("**/*.y*ml")}
+    return [str(file) for file in sorted(known, key=likeness, reverse=True) if likeness(file)[0] > 0.5][:3]
 
 
 def did_you_mean(offers: Sequence[str]) -> str:
