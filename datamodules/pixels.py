@@ -1,0 +1,41 @@
+"""uint8 frames -> the student's input: the only preprocessing in the project (a teacher brings its model's own)."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from datamodules.errors import DataError
+
+# ImageNet statistics, as timm's pretrained backbones expect them (timm.data.IMAGENET_DEFAULT_MEAN and _STD).
+CHANNEL_MEAN = (0.485, 0.456, 0.406)
+CHANNEL_STD = (0.229, 0.224, 0.225)
+
+
+def check_frames(frames: NDArray[Any] | Tensor, pixels: int | None = None) -> None:
+    """Raise DataError unless frames are uint8 (batch, height, width, 3), of side `pixels` where that is given."""
+    rule = "(batch, height, width, 3)" if pixels is None else f"(batch, {pixels}, {pixels}, 3)"
+    if not isinstance(frames, (np.ndarray, Tensor)):
+        raise DataError(f"frames are {type(frames).__name__}: give a numpy array, uint8 {rule}")
+    shape, dtype = tuple(frames.shape), str(frames.dtype).removeprefix("torch.")
+    if dtype != "uint8":
+        raise DataError(f"frames are {dtype} {shape}: they must be uint8 {rule}, 0 to 255, not scaled")
+    if len(shape) != 4 or shape[3] != 3 or (pixels is not None and shape[1:3] != (pixels, pixels)):
+        hint = ": add the batch axis with frames[None]" if len(shape) == 3 else ""
+        raise DataError(f"frames have shape {shape}: it must be {rule}{hint}")
+
+
+def to_model_input(frames: NDArray[np.uint8] | Tensor) -> Tensor:
+    """Frames uint8 (B, H, W, 3), 0 to 255 -> float32 (B, 3, H, W), zero mean and unit variance over ImageNet.
+
+    The result lies on the device of `frames`.
+    """
+    tensor = torch.from_numpy(np.ascontiguousarray(frames)) if isinstance(frames, np.ndarray) else frames
+    # (x / 255 - mean) / std as one multiply-add, written channels-last in memory, which CPU convolutions prefer
+    scale = torch.tensor([1.0 / (255.0 * std) for std in CHANNEL_STD], device=tensor.device)
+    shift = torch.tensor(
+        [mean / std for mean, std in zip(CHANNEL_MEAN, CHANNEL_STD, strict=True)], device=tensor.device
+    )
+    return (tensor.to(torch.float32) * scale - shift).permute(0, 3, 1, 2)
