@@ -111,8 +111,6 @@ def decode(key: str, members: Mapping[str, bytes]) -> Sample:
         task=fields["task"],
         frame=frames.get(FRAME),
         teacher_frame=frames.get(TEACHER_FRAME),
-        if TEACHER_FRAME in members
-        else None,
         embedding=decode_embedding(members[EMBEDDING], key) if EMBEDDING in members else None,
     )
 
