@@ -1,7 +1,8 @@
 """What to do and how it looks: Task, Prompts, Camera and RenderSettings, checked when they are made."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from datamodules.errors import SettingsError
 
@@ -117,3 +118,17 @@ class Task:
     def episode_steps(self) -> int:
         """Agent decisions in an episode."""
         return self.episode_frames // self.frames_per_step
+
+
+def task_from_dict(content: Mapping[str, Any]) -> Task:
+    """The task that `dataclasses.asdict` turned into a dict, after a round trip through JSON or not."""
+    prompts, camera = content["prompts"], content["camera"]
+    return Task(
+        **{
+            **content,
+            "prompts": Prompts(**{**prompts, "goal": tuple(prompts["goal"]), "baseline": tuple(prompts["baseline"])}),
+            "camera": Camera(**{**camera, "lookat": tuple(camera["lookat"])}),
+            "render": RenderSettings(**content["render"]),
+            "reward_per_frame": tuple(content["reward_per_frame"]),
+        }
+    )

@@ -1,0 +1,142 @@
+"""`manifest.json`: what a data set holds and where it comes from. Written last: without it a folder is unfinished."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datamodules.errors import DataError
+from datamodules.records import SCHEMA_VERSION
+from datamodules.results import read_json, write_json
+from datamodules.tasks import Task, task_from_dict
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """One finished shard."""
+
+    name: str
+    """file name in the data set's folder"""
+    samples: int
+    """number of samples in it"""
+    bytes: int
+    """size of the file"""
+    sha256: str
+    """digest of the file, hexadecimal"""
+
+
+@dataclass(frozen=True)
+class TeacherEntry:
+    """Who labelled the data set."""
+
+    name: str
+    """`ClipTeacher.name`"""
+    digest: str
+    """sha256 of the teacher's weights, hexadecimal"""
+    dim: int
+    """length of its embeddings"""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A data set: frames as collected (`teacher` is None) or labelled (`teacher` and `source` are given)."""
+
+    task: Task
+    """the task as it was collected, render settings included"""
+    collection: dict[str, Any]
+    """collection settings and seed, plain JSON values"""
+    shards: tuple[ShardEntry, ...]
+    """the shards, in order"""
+    teacher: TeacherEntry | None = None
+    """who labelled them"""
+    source: str | None = None
+    """digest of the frames' manifest that was labelled"""
+    prompts: dict[str, list[float]] = field(default_factory=dict)
+    """the teacher's unit-norm text embedding (D,) of each sentence asked for so far"""
+    teacher_queries: int = 0
+    """frames that the teacher scored for this folder, those scored again after a stop included"""
+
+    @property
+    def samples(self) -> int:
+        """Number of samples in the data set."""
+        return sum(shard.samples for shard in self.shards)
+
+    @property
+    def digest(self) -> str:
+        """sha256 of everything that decides the samples; prompts and costs can be added to and leave it as it is."""
+        content = self._to_json()
+        del content["prompts"], content["teacher_queries"]
+        return _canonical_digest(content)
+
+    def write(self, folder: Path, name: str = MANIFEST) -> None:
+        """Write the manifest, whole or not at all."""
+        write_json(folder / name, self._to_json())
+
+    def _to_json(self) -> dict[str, Any]:
+        return {"schema_version": SCHEMA_VERSION, **asdict(self)}
+
+
+def read_manifest(folder: Path, name: str = MANIFEST) -> Manifest:
+    """The manifest of a finished data set.
+
+    Raises:
+        DataError: there is none (the message names the command that makes one), or it cannot be read.
+    """
+    path = folder / name
+    try:
+        content = read_json(path)
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{folder} holds no finished data set ({name} is missing): make it, or let a stopped run finish, with "
+            f"`python -m scripts.collect_frames --task TASK.yaml --out {folder}` for frames or "
+            f"`python -m scripts.label_frames --frames FRAMES --teacher TEACHER.yaml --out {folder}` for labels"
+        ) from error
+    except (ValueError, NotADirectoryError) as error:
+        raise DataError(f"{path} is not readable ({error}): remove {folder} and make it again") from error
+    version = content.pop("schema_version", None)
+    if version != SCHEMA_VERSION:
+        raise DataError(f"{path} has schema version {version}, this code reads {SCHEMA_VERSION}: make it again")
+    try:
+        content["task"] = task_from_dict(content["task"])
+        content["shards"] = tuple(ShardEntry(**shard) for shard in content["shards"])
+        content["teacher"] = TeacherEntry(**content["teacher"]) if content["teacher"] else None
+        return Manifest(**content)
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path} is not a manifest of this suite ({error!r}): make it again") from error
+
+
+def finished_collection(folder: Path, task: Task, collection: Mapping[str, Any]) -> Manifest | None:
+    """The manifest in `folder` if these very frames were collected before; None if the folder is not finished.
+
+    Prompts are not compared: other sentences for the same frames are no reason to collect them again.
+
+    Raises:
+        DataError: the folder belongs to another task or to other settings; the message names what differs.
+    """
+    if not (folder / MANIFEST).exists():
+        return None
+    manifest = read_manifest(folder)
+    before, now = _scene(manifest.task, manifest.collection), _scene(task, collection)
+    for name in sorted(before.keys() | now.keys()):
+        if before.get(name) != now.get(name):
+            raise DataError(
+                f"{folder} belongs to something else: there {name} is {before.get(name)!r}, "
+                f"here it is {now.get(name)!r}; choose another output folder, or remove that one"
+            )
+    return manifest
+
+
+def _scene(task: Task, collection: Mapping[str, Any]) -> dict[str, Any]:
+    content = asdict(task)
+    del content["prompts"]
+    plain: dict[str, Any] = json.loads(json.dumps({"task": content, "collection": dict(collection)}))
+    return {f"{group}.{name}": value for group, values in plain.items() for name, value in values.items()}
+
+
+def _canonical_digest(content: Mapping[str, Any]) -> str:
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
