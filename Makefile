@@ -1,0 +1,31 @@
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check clean
+
+PYTHON := .venv/bin/python
+INSTALLED := .venv/installed
+
+help:  ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(INSTALLED): requirements.lock scripts/install.sh
+	@bash scripts/install.sh
+
+install: $(INSTALLED)  ## .venv from requirements.lock, and software GL where it is missing (about a minute)
+
+demo: $(INSTALLED)  ## from a sentence to a trained agent on 2 cores, ending with one HTML page
+	$(PYTHON) -m scripts.run_trial --config conf/trials/demo.yaml
+	@echo "the page: $(CURDIR)/runs/demo/report.html"
+
+test: $(INSTALLED)  ## the whole test suite
+	$(PYTHON) -m pytest
+
+check: $(INSTALLED)  ## format, lint, types, import contracts and the fast tests
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	$(PYTHON) -m mypy
+	.venv/bin/lint-imports
+	$(PYTHON) -m pytest -m "not slow"
+
+clean:  ## remove the environment and caches; runs/ stays
+	rm -rf .venv .uv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
