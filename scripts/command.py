@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from difflib import SequenceMatcher, get_close_matches
 from inspect import getdoc
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, auto_cli, set_parsing_settings
 
@@ -18,11 +18,14 @@ MISTAKE = 2
 INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for Ctrl-C
 
 
-def run(function: Callable[..., Path], argv: Sequence[str] | None = None) -> Path:
+def run(
+    function: Callable[..., Any], argv: Sequence[str] | None = None, then: Callable[[Any], Path] = Path
+) -> Path:
     """Read the arguments of `function` from its signature, call it, and print the path of its result as the last line.
 
     Settings dataclasses in the signature become YAML files and flags; their field docstrings become `--help`.
-    `argv` defaults to the process's own arguments. Returns what `function` returned.
+    `function` may be such a dataclass itself: then its fields are the flags, and `then` does the work with it.
+    `argv` defaults to the process's own arguments. Returns the path.
 
     Exits with code 2 after a user's mistake (one plain message on stderr) and 130 after Ctrl-C.
     """
@@ -43,7 +46,7 @@ def run(function: Callable[..., Path], argv: Sequence[str] | None = None) -> Pat
             formatter_class=Formatter,
             allow_abbrev=False,
         )
-        return Path(result)
+        return then(result)
 
     return present(parse_and_call, arguments)
 
@@ -106,7 +109,7 @@ def command_name() -> str:
     return f"python -m {spec.name}" if spec else Path(sys.argv[0]).name
 
 
-def description_of(function: Callable[..., Path]) -> str:
+def description_of(function: Callable[..., Any]) -> str:
     """The docstring of a command without its list of arguments, which `--help` shows on its own."""
     return re.split(r"\n\s*Args:\s*\n", getdoc(function) or "")[0].rstrip()
 

@@ -1,0 +1,124 @@
+"""Runs in MLflow: the one vocabulary of parameters, metrics and tags, and the only file that imports mlflow.
+
+Metric names: `eval/...` are curves over agent steps, `final/...` the figures a table compares, `student/...` the
+student's fidelity, `cost/...` seconds and teacher queries.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+# A server that is down must not hold a run up for a quarter of an hour (MLflow's default: 7 retries of 120 s).
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+
+import mlflow
+from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
+
+from datamodules.errors import SettingsError
+
+PARAMETER_CHARACTERS = 500
+"""Longer values go into tags, which MLflow does not cut."""
+
+STATUS_FINISHED, STATUS_FAILED, STATUS_KILLED = "FINISHED", "FAILED", "KILLED"
+
+
+class Run:
+    """One MLflow run, addressed by its id, without MLflow's global active run.
+
+    Args:
+        tracking_uri: store or server, as 'sqlite:///runs/mlflow.db' (its folder is made) or 'http://127.0.0.1:5000'.
+        experiment: made when it does not exist; its artifacts lie beside an sqlite store, in `mlartifacts/`.
+        name: the run's name in the table.
+        run_id: go on with this run, as after a killed trial.
+
+    Raises:
+        SettingsError: the store cannot be reached.
+    """
+
+    def __init__(self, tracking_uri: str, experiment: str, name: str, run_id: str | None = None) -> None:
+        artifacts = _prepare_local_store(tracking_uri)
+        try:
+            self._client = mlflow.MlflowClient(tracking_uri=tracking_uri)
+            found = self._client.get_experiment_by_name(experiment)
+            experiment_id = (
+                found.experiment_id
+                if found
+                else self._client.create_experiment(experiment, artifact_location=artifacts and f"{artifacts}/{experiment}")
+            )
+            if run_id is None:
+                run_id = self._client.create_run(experiment_id, run_name=name).info.run_id
+            else:
+                self._client.update_run(run_id, status="RUNNING")
+        except (MlflowException, OSError) as error:
+            raise SettingsError(
+                f"tracking.uri is {tracking_uri!r} and cannot be used ({error}): start that server, or use a local store "
+                "as 'sqlite:///runs/mlflow.db'"
+            ) from error
+        self.tracking_uri = tracking_uri
+        self.run_id: str = run_id
+        self.experiment_id: str = experiment_id
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        status = STATUS_FINISHED if kind is None else STATUS_KILLED if kind is KeyboardInterrupt else STATUS_FAILED
+        self._client.set_terminated(self.run_id, status=status)
+
+    def log_settings(self, settings: Mapping[str, Any]) -> None:
+        """Log nested settings as flat parameters (`sac.gamma`); long values as tags, whole."""
+        flat = flatten(settings)
+        short = [Param(key, str(value)) for key, value in flat.items() if len(str(value)) <= PARAMETER_CHARACTERS]
+        self._client.log_batch(self.run_id, params=short)
+        self.set_tags({key: value for key, value in flat.items() if len(str(value)) > PARAMETER_CHARACTERS})
+
+    def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """Set tags; the tag `mlflow.note.content` is the run's description in the UI."""
+        for key, value in tags.items():
+            self._client.set_tag(self.run_id, key, value)
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Log metrics at one step; seconds in wall time are kept by MLflow."""
+        now = _milliseconds()
+        self._client.log_batch(self.run_id, metrics=[Metric(k, float(v), now, step) for k, v in metrics.items()])
+
+    def log_file(self, path: Path, folder: str = "") -> None:
+        """Keep a file as an artifact."""
+        self._client.log_artifact(self.run_id, str(path), folder or None)
+
+    def log_image(self, name: str, png: bytes) -> None:
+        """Keep a PNG figure as an artifact under `figures/`."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"{name}.png"
+            path.write_bytes(png)
+            self.log_file(path, "figures")
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings to dotted keys: {'sac': {'gamma': .99}} becomes {'sac.gamma': .99}."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _prepare_local_store(tracking_uri: str) -> str | None:
+    """Make the folder of an sqlite store; return where its artifacts belong (None: the server decides)."""
+    scheme, separator, path = tracking_uri.partition(":///")
+    if scheme != "sqlite" or not separator:
+        return None
+    folder = Path(path).resolve().parent
+    folder.mkdir(parents=True, exist_ok=True)
+    return (folder / "mlartifacts").as_uri()
+
+
+def _milliseconds() -> int:
+    return int(time.time() * 1000)

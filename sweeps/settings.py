@@ -1,0 +1,55 @@
+"""What one trial is: every setting of every stage, in one file, free of torch and ray."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from datamodules.errors import SettingsError
+from datamodules.tasks import Task
+from lightning_modules.settings import TeacherSettings
+from rllib_envs.settings import CollectSettings, SacSettings
+
+EVALUATION_SEED = 1_000_000
+"""First seed of the final evaluation's episodes: far above any training or collection seed, so they are fresh."""
+
+
+@dataclass(frozen=True)
+class TrackingSettings:
+    """Where runs are recorded."""
+
+    uri: str = "sqlite:///runs/mlflow.db"
+    """an MLflow store or server, as 'sqlite:///runs/mlflow.db' or 'http://127.0.0.1:5000'"""
+    experiment: str = "trials"
+    """the MLflow experiment; one experiment a question"""
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """From a sentence to a trained agent: collect, label, fit, train, evaluate, report."""
+
+    task: Task
+    """what to do and the sentence that rewards it"""
+    teacher: TeacherSettings
+    """which CLIP labels the frames"""
+    sac: SacSettings
+    """how the agent learns"""
+    student: Path
+    """a LightningCLI configuration of the student, as conf/student/default.yaml"""
+    out: Path
+    """the output folder; run again with the same folder to go on where it stopped"""
+    collect: CollectSettings = field(default_factory=CollectSettings)
+    """which frames the teacher is asked about"""
+    reward: Literal["student", "teacher", "random", "true"] = "student"
+    """what the agent is rewarded with"""
+    evaluation_episodes: int = 10
+    """episodes of the final evaluation, and of the random policy beside it (2 to 1000)"""
+    seed: int = 0
+    """seed of collection, fit and agent (0 to 999999)"""
+    tracking: TrackingSettings = field(default_factory=TrackingSettings)
+    """where the run is recorded"""
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.evaluation_episodes <= 1000:
+            raise SettingsError(f"evaluation_episodes is {self.evaluation_episodes}: it must lie between 2 and 1000")
+        if not 0 <= self.seed < EVALUATION_SEED:
+            raise SettingsError(f"seed is {self.seed}: it must lie between 0 and {EVALUATION_SEED - 1}")
