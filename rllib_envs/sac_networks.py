@@ -1,0 +1,133 @@
+"""The networks of soft actor-critic as plain torch modules: an actor, and twin critics evaluated as one.
+
+Haarnoja et al. 2018 (arXiv 1812.05905) for continuous actions, Christodoulou 2019 (arXiv 1910.07207) for discrete ones.
+No Ray here: a saved policy is usable from any Python program.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from gymnasium import spaces
+from torch import Tensor, nn
+
+LOG_STD_RANGE = (-5.0, 2.0)
+"""range of the log standard deviation before squashing; narrower than the paper's (-20, 2), as in CleanRL"""
+
+ActionSpace = spaces.Box | spaces.Discrete
+
+
+class Actor(nn.Module):
+    """Observations to a distribution over actions.
+
+    Continuous: a squashed Gaussian, actions in (-1, 1). Discrete: a categorical distribution.
+    """
+
+    def __init__(self, observation_size: int, action_space: ActionSpace, hidden: Sequence[int]) -> None:
+        super().__init__()
+        self.discrete = isinstance(action_space, spaces.Discrete)
+        outputs = (
+            int(action_space.n) if isinstance(action_space, spaces.Discrete) else 2 * math.prod(action_space.shape)
+        )
+        layers: list[nn.Module] = []
+        for inputs, width in zip((observation_size, *hidden), hidden, strict=False):
+            layers += [nn.Linear(inputs, width), nn.ReLU()]
+        self.network = nn.Sequential(*layers, nn.Linear(hidden[-1], outputs))
+
+    def act(self, observations: Tensor, explore: bool) -> Tensor:
+        """Actions for observations (N, O): (N, A) in (-1, 1), or (N,) numbers; the mode unless exploring."""
+        if self.discrete:
+            logits = self.network(observations)
+            return torch.distributions.Categorical(logits=logits).sample() if explore else logits.argmax(-1)
+        if explore:
+            return self.sample(observations)[0]
+        return torch.tanh(self.network(observations).chunk(2, dim=-1)[0])
+
+    def sample(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Continuous: reparametrised actions (N, A) and their log probabilities (N,).
+
+        log pi(a) = log N(u) - sum log(1 - tanh(u)^2), with log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2u)), which
+        does not overflow (arXiv 1812.05905, appendix C; the stable form is from TensorFlow Probability's Tanh).
+        """
+        mean, log_std = self.network(observations).chunk(2, dim=-1)
+        low, high = LOG_STD_RANGE
+        log_std = low + 0.5 * (high - low) * (torch.tanh(log_std) + 1.0)
+        noise = torch.randn_like(mean)
+        raw = mean + log_std.exp() * noise
+        squash = 2.0 * (math.log(2.0) - raw - F.softplus(-2.0 * raw))
+        log_prob = (-0.5 * noise.square() - log_std - squash).sum(-1) - 0.5 * math.log(2.0 * math.pi) * mean.shape[-1]
+        return torch.tanh(raw), log_prob
+
+    def log_probs(self, observations: Tensor) -> Tensor:
+        """Discrete: log probabilities of every action, (N, actions)."""
+        return F.log_softmax(self.network(observations), dim=-1)
+
+
+class TwinCritics(nn.Module):
+    """Two critics of the same shape as one batch of two: three batched products in place of six small ones.
+
+    Layer k holds a weight (2, inputs, outputs) and a bias (2, 1, outputs). A layer norm without parameters of its own
+    after each hidden layer keeps Q from running away on actions that the data does not hold (Ball et al. 2023,
+    arXiv 2302.02948, section 4.2).
+    """
+
+    def __init__(self, inputs: int, hidden: Sequence[int], outputs: int) -> None:
+        super().__init__()
+        sizes = (inputs, *hidden, outputs)
+        self.weights = nn.ParameterList()
+        self.biases = nn.ParameterList()
+        for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+            bound = fan_in**-0.5  # torch.nn.Linear's default initialisation, drawn for each critic on its own
+            self.weights.append(nn.Parameter(torch.empty(2, fan_in, fan_out).uniform_(-bound, bound)))
+            self.biases.append(nn.Parameter(torch.empty(2, 1, fan_out).uniform_(-bound, bound)))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Inputs (N, inputs) to both critics' values, (2, N, outputs)."""
+        hidden = inputs.expand(2, *inputs.shape)
+        last = len(self.weights) - 1
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            hidden = torch.baddbmm(bias, hidden, weight)
+            if layer < last:
+                hidden = F.relu(F.layer_norm(hidden, hidden.shape[-1:]))
+        return hidden
+
+
+class SacNetworks(nn.Module):
+    """Everything that SAC trains: actor, twin critics, their slow copies, and the entropy temperature."""
+
+    def __init__(
+        self,
+        observation_size: int,
+        action_space: ActionSpace,
+        hidden: Sequence[int],
+        initial_temperature: float,
+    ) -> None:
+        super().__init__()
+        self.actor = Actor(observation_size, action_space, hidden)
+        if isinstance(action_space, spaces.Discrete):
+            inputs, outputs = observation_size, int(action_space.n)
+        else:
+            inputs, outputs = observation_size + math.prod(action_space.shape), 1
+        self.critics = TwinCritics(inputs, hidden, outputs)
+        self.target_critics = TwinCritics(inputs, hidden, outputs)
+        self.target_critics.load_state_dict(self.critics.state_dict())
+        self.target_critics.requires_grad_(False)
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(initial_temperature)))
+
+
+def action_size(action_space: ActionSpace) -> int:
+    """Numbers that one stored action takes: its dimensions, or 1 for the number of a discrete action."""
+    return 1 if isinstance(action_space, spaces.Discrete) else math.prod(action_space.shape)
+
+
+def target_entropy(action_space: ActionSpace) -> float:
+    """The entropy that the temperature aims for, in nats.
+
+    Continuous: minus the number of action dimensions (arXiv 1812.05905, appendix D). Discrete: the paper's
+    0.98 log n (arXiv 1910.07207) keeps two actions near a coin toss for ever, so half of log n is used.
+    """
+    if isinstance(action_space, spaces.Discrete):
+        return 0.5 * math.log(cast(int, action_space.n))
+    return -float(math.prod(action_space.shape))

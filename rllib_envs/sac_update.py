@@ -1,0 +1,128 @@
+"""One gradient step of soft actor-critic: temperature, critics, actor, then the slow copies."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rllib_envs.sac_networks import ActionSpace, SacNetworks, target_entropy
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Transitions as float32 tensors, column by column as in `rllib_envs.replay.Transitions`."""
+
+    observations: Tensor
+    actions: Tensor
+    rewards: Tensor
+    next_observations: Tensor
+    terminated: Tensor
+
+
+class SacUpdate:
+    """Trains `SacNetworks` in place (Haarnoja et al. 2018; for discrete actions Christodoulou 2019)."""
+
+    def __init__(
+        self,
+        networks: SacNetworks,
+        action_space: ActionSpace,
+        *,
+        gamma: float,
+        tau: float,
+        actor_lr: float,
+        critic_lr: float,
+        temperature_lr: float,
+    ) -> None:
+        self.networks = networks
+        self.gamma = gamma
+        self.tau = tau
+        self.target_entropy = target_entropy(action_space)
+        self._critic_parameters = list(networks.critics.parameters())
+        self._target_parameters = list(networks.target_critics.parameters())
+        self._actor_parameters = list(networks.actor.parameters())
+        # fused: one kernel for all tensors; the default loop costs more than the gradients of nets this small
+        self.optimizers = {
+            "actor": torch.optim.Adam(self._actor_parameters, lr=actor_lr, fused=True),
+            "critics": torch.optim.Adam(self._critic_parameters, lr=critic_lr, fused=True),
+            "temperature": torch.optim.Adam([networks.log_temperature], lr=temperature_lr, fused=True),
+        }
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """Take one gradient step on everything; returns scalars for the log, detached."""
+        losses = self._discrete_losses if self.networks.actor.discrete else self._continuous_losses
+        return losses(batch)
+
+    def _continuous_losses(self, batch: Batch) -> dict[str, Tensor]:
+        networks = self.networks
+        actions, log_probs = networks.actor.sample(batch.observations)
+        temperature = self._step_temperature(-log_probs.detach())
+        with torch.no_grad():
+            next_actions, next_log_probs = networks.actor.sample(batch.next_observations)
+            next_inputs = torch.cat((batch.next_observations, next_actions), dim=-1)
+            next_values = networks.target_critics(next_inputs).amin(0).squeeze(-1) - temperature * next_log_probs
+            targets = self._bootstrap(batch, next_values)
+        q = networks.critics(torch.cat((batch.observations, batch.actions), dim=-1)).squeeze(-1)
+        critic_loss = self._step_critics(q, targets)
+        q_policy = networks.critics(torch.cat((batch.observations, actions), dim=-1)).amin(0).squeeze(-1)
+        actor_loss = self._step_actor((temperature * log_probs - q_policy).mean())
+        return self._scalars(critic_loss, actor_loss, temperature, -log_probs.detach().mean(), q)
+
+    def _discrete_losses(self, batch: Batch) -> dict[str, Tensor]:
+        networks = self.networks
+        log_probs = networks.actor.log_probs(batch.observations)
+        probs = log_probs.exp()
+        entropies = -(probs * log_probs).sum(-1).detach()
+        temperature = self._step_temperature(entropies)
+        with torch.no_grad():
+            next_log_probs = networks.actor.log_probs(batch.next_observations)
+            next_q = networks.target_critics(batch.next_observations).amin(0)
+            next_values = (next_log_probs.exp() * (next_q - temperature * next_log_probs)).sum(-1)
+            targets = self._bootstrap(batch, next_values)
+        chosen = batch.actions.long().expand(2, *batch.actions.shape)
+        q = networks.critics(batch.observations).gather(-1, chosen).squeeze(-1)
+        critic_loss = self._step_critics(q, targets)
+        with torch.no_grad():
+            q_policy = networks.critics(batch.observations).amin(0)
+        actor_loss = self._step_actor((probs * (temperature * log_probs - q_policy)).sum(-1).mean())
+        return self._scalars(critic_loss, actor_loss, temperature, entropies.mean(), q)
+
+    def _bootstrap(self, batch: Batch, next_values: Tensor) -> Tensor:
+        """r + gamma V(s'), without V(s') where the task ended; a time limit is no end."""
+        return batch.rewards + self.gamma * (1.0 - batch.terminated) * next_values
+
+    def _step_temperature(self, entropies: Tensor) -> Tensor:
+        """Raise the temperature when the policy's entropy lies below its target; returns it as it was before."""
+        temperature = self.networks.log_temperature.detach().exp()
+        loss = self.networks.log_temperature * (entropies.mean() - self.target_entropy)
+        self._apply("temperature", loss, [self.networks.log_temperature])
+        return temperature
+
+    def _step_critics(self, q: Tensor, targets: Tensor) -> Tensor:
+        loss = 0.5 * F.mse_loss(q, targets.expand_as(q), reduction="sum") / targets.numel()
+        self._apply("critics", loss, self._critic_parameters)
+        torch._foreach_lerp_(self._target_parameters, self._critic_parameters, self.tau)
+        return loss.detach()
+
+    def _step_actor(self, loss: Tensor) -> Tensor:
+        self._apply("actor", loss, self._actor_parameters)
+        return loss.detach()
+
+    def _apply(self, optimizer: str, loss: Tensor, parameters: list[torch.nn.Parameter]) -> None:
+        # Gradients of the named parameters only: the actor's loss passes through the critics without touching theirs.
+        gradients = torch.autograd.grad(loss, parameters)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.grad = gradient
+        self.optimizers[optimizer].step()
+
+    @staticmethod
+    def _scalars(
+        critic_loss: Tensor, actor_loss: Tensor, temperature: Tensor, entropy: Tensor, q: Tensor
+    ) -> dict[str, Tensor]:
+        return {
+            "critic_loss": critic_loss,
+            "actor_loss": actor_loss,
+            "temperature": temperature,
+            "entropy": entropy,
+            "q_mean": q.detach().mean(),
+        }

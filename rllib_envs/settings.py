@@ -1,0 +1,72 @@
+"""Settings of this room, free of torch and ray so that any conf file loads anywhere."""
+
+from dataclasses import dataclass
+
+from datamodules.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class SacSettings:
+    """How the agent learns: soft actor-critic, off-policy, from a replay buffer."""
+
+    total_steps: int = 100_000
+    """agent decisions in the whole training (at least 1)"""
+    num_envs: int = 8
+    """simulators stepped side by side, whose frames are scored in one call (1 to 256)"""
+    learning_starts: int = 1_000
+    """agent decisions taken at random before the first update (0 to total_steps)"""
+    batch_size: int = 256
+    """transitions in one gradient step (1 to 65536)"""
+    hidden: tuple[int, ...] = (256, 256)
+    """widths of the hidden layers of the actor and of each critic (at least one layer)"""
+    gamma: float = 0.99
+    """discount a decision (0 to below 1)"""
+    tau: float = 0.005
+    """share of the critics that flows into their slow copies at each gradient step (above 0 to 1)"""
+    actor_lr: float = 1e-3
+    """Adam's learning rate for the actor (above 0 to 1)"""
+    critic_lr: float = 1e-3
+    """Adam's learning rate for the critics (above 0 to 1)"""
+    temperature_lr: float = 1e-3
+    """Adam's learning rate for the entropy temperature (above 0 to 1)"""
+    initial_temperature: float = 1.0
+    """weight of the entropy at the start, in units of reward (above 0)"""
+    updates_per_step: float = 1.0
+    """gradient steps for one agent decision (above 0 to 32; 1/32 in the CLIP paper's humanoid)"""
+    replay_capacity: int = 1_000_000
+    """transitions kept; memory is used only as they arrive (at least batch_size)"""
+    evaluation_every_steps: int = 5_000
+    """agent decisions between two evaluations of the deterministic policy (at least 1)"""
+    evaluation_episodes: int = 5
+    """episodes in one evaluation, always from the same seeds (1 to 256)"""
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("total_steps", 1, None),
+            ("num_envs", 1, 256),
+            ("learning_starts", 0, self.total_steps),
+            ("batch_size", 1, 65_536),
+            ("replay_capacity", self.batch_size, None),
+            ("evaluation_every_steps", 1, None),
+            ("evaluation_episodes", 1, 256),
+        ):
+            value = getattr(self, name)
+            if value < low or (high is not None and value > high):
+                bounds = f"at least {low}" if high is None else f"between {low} and {high}"
+                raise SettingsError(f"sac.{name} is {value}: it must be {bounds}")
+        for name, top in (
+            ("tau", 1.0),
+            ("actor_lr", 1.0),
+            ("critic_lr", 1.0),
+            ("temperature_lr", 1.0),
+            ("updates_per_step", 32.0),
+            ("initial_temperature", float("inf")),
+        ):
+            if not 0.0 < getattr(self, name) <= top:
+                raise SettingsError(f"sac.{name} is {getattr(self, name)}: it must lie above 0 and at most {top}")
+        if not 0.0 <= self.gamma < 1.0:
+            raise SettingsError(f"sac.gamma is {self.gamma}: it must be at least 0 and below 1")
+        if not self.hidden or min(self.hidden) < 1:
+            raise SettingsError(
+                f"sac.hidden is {list(self.hidden)}: give the width of at least one layer, as [256, 256]"
+            )
