@@ -1,0 +1,113 @@
+"""The one off-screen GL context of a process: which backend, loaded in which order, and what to install without one."""
+
+import atexit
+import ctypes
+import os
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Protocol
+
+from datamodules.errors import MissingDependencyError
+
+EGL_PLATFORM_DEVICE = 0x313F  # EGL_EXT_platform_device
+PACKAGES = {"egl": "libegl1 libgl1-mesa-dri", "osmesa": "libosmesa6"}
+NO_BACKEND = "disabled"
+
+
+class GlContext(Protocol):
+    """What mujoco's EGL and OSMesa contexts have in common."""
+
+    def make_current(self) -> None:
+        """Direct this thread's GL calls to the context."""
+
+    def free(self) -> None:
+        """Give the context back."""
+
+
+def prepare_gl() -> None:
+    """Settle everything that must be settled before MuJoCo, dm_control or a GL context is loaded; cheap when repeated.
+
+    dm_control opens an EGL display when it is imported, so simulators call this before they import it.
+    """
+    # Mesa's software GL and Triton each bring an LLVM. If Mesa's is loaded first, importing Triton (torch._dynamo does
+    # so, and with it torch.compile and most optimisers) ends in a segmentation fault; the other order works.
+    if find_spec("triton"):  # it exists for Linux only
+        import_module("triton")
+    gl_backend()
+
+
+@cache
+def gl_backend() -> str:
+    """The GL backend of this process: `MUJOCO_GL` where it is set, else egl if it works, else osmesa, else 'disabled'.
+
+    The choice is written to `MUJOCO_GL`, because dm_control would otherwise look for a display first.
+    """
+    chosen = os.environ.get("MUJOCO_GL", "").lower().strip()
+    if not chosen:
+        chosen = "egl" if _egl_works() else "osmesa" if _loads("libOSMesa.so.8", "libOSMesa.so.6") else NO_BACKEND
+        os.environ["MUJOCO_GL"] = chosen
+    return chosen
+
+
+def require_gl() -> None:
+    """Make sure that frames can be drawn in this process.
+
+    Raises MissingDependencyError, naming the packages to install, where they cannot.
+    """
+    gl_context()
+
+
+@cache
+def gl_context() -> GlContext:
+    """The GL context of this process, made at the first call.
+
+    Raises MissingDependencyError where no off-screen GL can be opened.
+    """
+    prepare_gl()
+    backend = gl_backend()
+    try:
+        if backend not in PACKAGES:
+            raise RuntimeError(f"the GL backend is {backend!r}")
+        # Taken from mujoco's own modules and not from `mujoco.GLContext`, which was chosen when mujoco was imported.
+        context: GlContext = import_module(f"mujoco.{backend}").GLContext(1, 1)
+        context.make_current()
+    except Exception as failure:  # PyOpenGL raises a different type for each library and call that is missing
+        raise MissingDependencyError(
+            f"frames cannot be drawn, no off-screen GL context opens ({failure}): install software GL with "
+            f"`apt-get install {PACKAGES['egl']}` or `apt-get install {PACKAGES['osmesa']}`, "
+            "and leave MUJOCO_GL unset so that the one that works is chosen"
+        ) from failure
+    # Registered after mujoco's own exit handler and so run before it: that one closes the display under the context.
+    atexit.register(context.free)
+    return context
+
+
+def _egl_works() -> bool:
+    """Whether EGL finds a device; asked through ctypes, as PyOpenGL ties a process to the first backend it loads."""
+    try:
+        egl = ctypes.CDLL("libEGL.so.1")
+        egl.eglGetProcAddress.restype = ctypes.c_void_p
+        addresses = [egl.eglGetProcAddress(name) for name in (b"eglQueryDevicesEXT", b"eglGetPlatformDisplayEXT")]
+    except (OSError, AttributeError):
+        return False
+    if not all(addresses):
+        return False
+    query_devices = ctypes.CFUNCTYPE(ctypes.c_uint, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(addresses[0])
+    get_display = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p)(addresses[1])
+    devices, found = (ctypes.c_void_p * 16)(), ctypes.c_int(0)
+    if not query_devices(len(devices), devices, ctypes.byref(found)):
+        return False
+    egl.eglInitialize.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
+    displays = (get_display(EGL_PLATFORM_DEVICE, device, None) for device in devices[: found.value])
+    return any(display and egl.eglInitialize(display, None, None) for display in displays)
+
+
+def _loads(*libraries: str) -> bool:
+    for library in libraries:
+        try:
+            ctypes.CDLL(library)
+        except OSError:
+            continue
+        return True
+    return False
