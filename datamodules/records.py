@@ -104,7 +104,7 @@ def decode(key: str, members: Mapping[str, bytes]) -> Sample:
     return Sample(
         episode=fields["episode"],
         step=fields["step"],
-        state=_decode_array(_member(members, STATE, key), np.float64, f"{key}.{STATE}"),
+        state=_decode_array(member(members, STATE, key), np.float64, f"{key}.{STATE}"),
         true_reward=fields["true_reward"],
         policy=fields["policy"],
         seed=fields["seed"],
@@ -118,7 +118,7 @@ def decode(key: str, members: Mapping[str, bytes]) -> Sample:
 def decode_fields(key: str, members: Mapping[str, bytes]) -> dict[str, Any]:
     """The json member, checked against the key it lies under."""
     try:
-        fields = json.loads(_member(members, FIELDS, key))
+        fields = json.loads(member(members, FIELDS, key))
         found = sample_key(fields["episode"], fields["step"])
         complete = {"task", "true_reward", "policy", "seed"} <= fields.keys()
         version = fields["schema_version"]
@@ -196,7 +196,8 @@ def _check_array(array: NDArray[Any], dtype: DTypeLike, place: str) -> None:
         raise DataError(f"{place} holds a number that is not finite")
 
 
-def _member(members: Mapping[str, bytes], name: str, key: str) -> bytes:
+def member(members: Mapping[str, bytes], name: str, key: str) -> bytes:
+    """One of a sample's members. Raises DataError naming the key when it is not there."""
     if name not in members:
         raise DataError(f"{key} has no {name} (it has {sorted(members)}): collect or label again")
     return members[name]
