@@ -6,7 +6,7 @@ import sys
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from difflib import SequenceMatcher, get_close_matches
-from inspect import getdoc
+from inspect import getdoc, isclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,9 +18,7 @@ MISTAKE = 2
 INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for Ctrl-C
 
 
-def run(
-    function: Callable[..., Any], argv: Sequence[str] | None = None, then: Callable[[Any], Path] = Path
-) -> Path:
+def run(function: Callable[..., Any], argv: Sequence[str] | None = None, then: Callable[[Any], Path] = Path) -> Path:
     """Read the arguments of `function` from its signature, call it, and print the path of its result as the last line.
 
     Settings dataclasses in the signature become YAML files and flags; their field docstrings become `--help`.
@@ -110,8 +108,12 @@ def command_name() -> str:
 
 
 def description_of(function: Callable[..., Any]) -> str:
-    """The docstring of a command without its list of arguments, which `--help` shows on its own."""
-    return re.split(r"\n\s*Args:\s*\n", getdoc(function) or "")[0].rstrip()
+    """The docstring of a command without its list of arguments, which `--help` shows on its own.
+
+    A settings dataclass says nothing of the command that reads it, so there the script's own docstring is taken.
+    """
+    source = sys.modules["__main__"] if isclass(function) else function
+    return re.split(r"\n\s*Args:\s*\n", getdoc(source) or "")[0].rstrip()
 
 
 class Formatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):

@@ -1,0 +1,64 @@
+"""Every file under conf/ is valid, and all but the student's load without torch, ray, a network or a GPU."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from datamodules.conf import read_conf
+from datamodules.tasks import Task
+from lightning_modules.sentences import read_sentences
+from lightning_modules.settings import TeacherSettings
+from rllib_envs.settings import SacSettings
+from sweeps.settings import TrialConfig
+
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
+TYPES: dict[str, type] = {"tasks": Task, "teacher": TeacherSettings, "sac": SacSettings, "trials": TrialConfig}
+HEAVY = {"torch", "ray", "pytorch_lightning", "open_clip", "mlflow", "mujoco", "matplotlib"}
+SENTENCES = CONF / "teacher" / "captions.yaml"
+
+
+def settings_files() -> list[Path]:
+    """The files that hold one settings dataclass each; the folder says which."""
+    return sorted(path for folder in TYPES for path in (CONF / folder).glob("*.yaml") if path != SENTENCES)
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(CONF).as_posix()
+
+
+def parse(path: Path) -> Any:
+    return read_conf(TYPES[path.parent.name], path)
+
+
+@pytest.mark.parametrize("path", settings_files(), ids=name_of)
+def test_file_holds_valid_settings(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert isinstance(parse(path), TYPES[path.parent.name])
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "tasks").glob("*.yaml")), ids=name_of)
+def test_task_is_named_after_its_file(path: Path) -> None:
+    assert parse(path).name == path.stem
+
+
+def test_captions_are_valid_in_both_parts() -> None:
+    train, held_out = read_sentences(SENTENCES), read_sentences(SENTENCES, held_out=True)
+    assert train != held_out
+
+
+def test_every_folder_of_conf_is_tested() -> None:
+    assert {path.name for path in CONF.iterdir()} <= {*TYPES, "student"}
+
+
+def test_settings_load_without_torch_and_ray() -> None:
+    code = (
+        "import sys; from tests.test_conf import parse, settings_files\n"
+        "for path in settings_files(): parse(path)\n"
+        f"sys.exit(', '.join({HEAVY} & set(sys.modules)))"
+    )
+    outcome = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert outcome.stderr.strip() == ""
