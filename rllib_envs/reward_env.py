@@ -1,0 +1,234 @@
+"""Environments whose reward is learned from frames: M simulators, M frames, one reward call; and a single-env form.
+
+    environment = RewardEnv(task, StudentReward.load(Path("runs/demo/student")))
+
+Gymnasium only: no Ray here. Frames go to the reward function and nowhere else.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from datamodules.errors import DataError
+from datamodules.tasks import Task
+from rllib_envs.episodes import Episode, Step
+from rllib_envs.gl import require_gl
+from rllib_envs.simulators import make_simulator
+
+if TYPE_CHECKING:  # brings torch, which the true reward can do without
+    from lightning_modules.reward_function import RewardFunction
+
+NEUTRAL_REWARD = 0.0  # standardised rewards have mean 0
+MOST_NON_FINITE_CALLS = 100
+SEEDS_PER_RUNNER = 10_000
+
+Infos = dict[str, Any]
+
+
+@dataclass
+class Costs:
+    """Seconds spent since the start, by what they were spent on."""
+
+    simulate: float = 0.0
+    """stepping and resetting simulators"""
+    render: float = 0.0
+    """drawing frames for the reward"""
+    reward: float = 0.0
+    """scoring frames"""
+
+    @contextmanager
+    def measure(self, phase: str) -> Iterator[None]:
+        """Add the block's seconds to `phase`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            setattr(self, phase, getattr(self, phase) + time.perf_counter() - start)
+
+
+class FrameReward:
+    """Calls a reward function on the present frames of simulators, and keeps what it cannot use from the agent.
+
+    A reward that is not finite would destroy the agent's weights for good: it becomes 0 and is counted, and a hundred
+    calls in a row with such a reward raise DataError.
+    """
+
+    def __init__(self, task: Task, reward: "RewardFunction", count: int, costs: Costs) -> None:
+        require_gl()
+        pixels = task.render.frame_pixels
+        self.non_finite_rewards = 0
+        self._reward = reward
+        self._costs = costs
+        self._frames = np.empty((count, pixels, pixels, 3), dtype=np.uint8)
+        self._calls_in_a_row = 0
+
+    def __call__(self, episodes: Sequence[Episode]) -> NDArray[np.float64]:
+        """Draw and score the present state of these simulators, in one call. Returns float64 (len(episodes),)."""
+        frames = self._frames[: len(episodes)]
+        with self._costs.measure("render"):
+            for frame, episode in zip(frames, episodes, strict=True):
+                episode.simulator.render(frame.shape[0], out=frame)
+        with self._costs.measure("reward"):
+            rewards = np.asarray(self._reward(frames), dtype=np.float64)
+        if rewards.shape != (len(episodes),):
+            raise DataError(
+                f"the reward function gave shape {rewards.shape} for {len(episodes)} frames: "
+                f"it must give one number a frame, shape {(len(episodes),)}"
+            )
+        return self._finite(rewards)
+
+    def _finite(self, rewards: NDArray[np.float64]) -> NDArray[np.float64]:
+        usable = np.isfinite(rewards)
+        if usable.all():
+            self._calls_in_a_row = 0
+            return rewards
+        self.non_finite_rewards += int((~usable).sum())
+        self._calls_in_a_row += 1
+        if self._calls_in_a_row >= MOST_NON_FINITE_CALLS:
+            raise DataError(
+                f"the reward function gave NaN or infinity in {self._calls_in_a_row} calls in a row: "
+                "fit the student again, or check the teacher's weights and the prompts"
+            )
+        return np.where(usable, rewards, NEUTRAL_REWARD)
+
+
+class RewardVectorEnv(VectorEnv[Any, Any, Any]):
+    """M simulators of one task stepped side by side.
+
+    The reward is `reward(frames)`, or the simulator's own where `reward` is None: then nothing is drawn, and the
+    simulator's terminations end episodes. With a learned reward every episode has the task's full length. The time
+    limit is `truncated`. The step after the last one of an episode resets (NEXT_STEP), so the last frame is scored
+    before that. `info["true_reward"]` is a float in every step.
+    """
+
+    def __init__(self, task: Task, num_envs: int, reward: "RewardFunction | None", seed: int = 0) -> None:
+        self.task = task
+        self.num_envs = num_envs
+        self.metadata = {"render_modes": ["rgb_array"], "autoreset_mode": AutoresetMode.NEXT_STEP}
+        self.render_mode = "rgb_array"
+        self.costs = Costs()
+        self._episodes = [Episode(make_simulator(task), reward is not None) for _ in range(num_envs)]
+        self._frame_reward = None if reward is None else FrameReward(task, reward, num_envs, self.costs)
+        self._first_seed: int | None = seed
+        self._ended = np.zeros(num_envs, dtype=np.bool_)
+        first = self._episodes[0].simulator
+        self.single_observation_space = first.observation_space
+        self.single_action_space = first.action_space
+        self.observation_space = batch_space(first.observation_space, num_envs)
+        self.action_space = batch_space(first.action_space, num_envs)
+
+    @property
+    def non_finite_rewards(self) -> int:
+        """Rewards that were NaN or infinite and were replaced by 0."""
+        return 0 if self._frame_reward is None else self._frame_reward.non_finite_rewards
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], Infos]:
+        """Start all episodes. A number seeds simulator i with seed + i, a list gives every simulator its own.
+
+        Without a seed the first call takes the one given at construction, and later ones go on from there.
+        """
+        seeds = self._first_seed if seed is None else seed
+        self._first_seed = None
+        if seeds is None:
+            seeds = [None] * self.num_envs
+        elif isinstance(seeds, int):
+            seeds = range(seeds, seeds + self.num_envs)
+        with self.costs.measure("simulate"):
+            observations = [episode.reset(one) for episode, one in zip(self._episodes, seeds, strict=True)]
+        self._ended[:] = False
+        return np.stack(observations), {"true_reward": np.zeros(self.num_envs)}
+
+    def step(
+        self, actions: NDArray[Any]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], Infos]:
+        """Step every simulator, or reset it where its episode ended in the step before."""
+        with self.costs.measure("simulate"):
+            steps = [
+                Step(episode.reset(None), 0.0, False, False) if ended else episode.step(action)
+                for episode, action, ended in zip(self._episodes, actions, self._ended, strict=True)
+            ]
+        true_rewards = np.array([step.true_reward for step in steps])
+        rewards = true_rewards
+        if self._frame_reward is not None:
+            rewards = np.zeros(self.num_envs)
+            stepped = np.flatnonzero(~self._ended)
+            if stepped.size:
+                rewards[stepped] = self._frame_reward([self._episodes[index] for index in stepped])
+        terminated = np.array([step.terminated for step in steps])
+        truncated = np.array([step.truncated for step in steps])
+        self._ended = terminated | truncated
+        observations = np.stack([step.observation for step in steps])
+        return observations, rewards.copy(), terminated, truncated, {"true_reward": true_rewards}
+
+    def render(self) -> Any:
+        """A tuple of one frame a simulator as the reward sees it, uint8 (P, P, 3)."""
+        return tuple(episode.simulator.render(self.task.render.frame_pixels) for episode in self._episodes)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Close the simulators."""
+        for episode in self._episodes:
+            episode.simulator.close()
+
+
+class RewardEnv(gymnasium.Env[Any, Any]):
+    """One simulator with a learned reward, for agent code of any kind; the rules are those of RewardVectorEnv."""
+
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012  (Gymnasium declares it as an instance's attribute)
+
+    def __init__(self, task: Task, reward: "RewardFunction | None") -> None:
+        self.task = task
+        self.render_mode = "rgb_array"
+        self.costs = Costs()
+        self._episode = Episode(make_simulator(task), reward is not None)
+        self._frame_reward = None if reward is None else FrameReward(task, reward, 1, self.costs)
+        self.observation_space = self._episode.simulator.observation_space
+        self.action_space = self._episode.simulator.action_space
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], Infos]:
+        """Start an episode."""
+        super().reset(seed=seed)
+        with self.costs.measure("simulate"):
+            return self._episode.reset(seed), {"true_reward": 0.0}
+
+    def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, Infos]:
+        """Take one agent decision."""
+        with self.costs.measure("simulate"):
+            step = self._episode.step(action)
+        reward = step.true_reward if self._frame_reward is None else float(self._frame_reward([self._episode])[0])
+        return step.observation, reward, step.terminated, step.truncated, {"true_reward": step.true_reward}
+
+    def render(self) -> Any:
+        """The frame as the reward sees it, uint8 (P, P, 3)."""
+        return self._episode.simulator.render(self.task.render.frame_pixels)
+
+    def close(self) -> None:
+        """Close the simulator."""
+        self._episode.simulator.close()
+
+
+def make_vector_env(config: Mapping[str, Any]) -> RewardVectorEnv:
+    """A RewardVectorEnv from a plain mapping, as frameworks that make environments by themselves pass it on.
+
+    Keys: `task` (Task), `num_envs` (int), `make_reward` (called without arguments in the process that runs the
+    environment; None for the true reward), `seed` (int). RLlib's configurations also carry the number of the runner as
+    an attribute, so that runners get different episodes.
+    """
+    make_reward: Callable[[], RewardFunction] | None = config["make_reward"]
+    return RewardVectorEnv(
+        task=config["task"],
+        num_envs=config["num_envs"],
+        reward=None if make_reward is None else make_reward(),
+        seed=config["seed"] + SEEDS_PER_RUNNER * getattr(config, "worker_index", 0),
+    )
