@@ -46,16 +46,16 @@ install_environment() {
     .uv/bin/uv pip sync --python .venv/bin/python --require-hashes requirements.lock
 }
 
-# The probe draws one frame with the project's own renderer: what works needs no package.
+# The probe opens the GL that the renderer uses: what works needs no package.
 can_draw() {
-    .venv/bin/python -c "from rllib_envs.rendering import require_gl; require_gl()" > .venv/gl.log 2>&1
+    .venv/bin/python -c "from rllib_envs.gl import require_gl; require_gl()" > .venv/gl.log 2>&1
 }
 
 install_gl() {
     if can_draw; then return; fi
     apt_install "MuJoCo finds no GL to draw with" "${GL_PACKAGES[@]}"
     if ! can_draw; then
-        cat .venv/gl.log >&2
+        tail -n 1 .venv/gl.log >&2
         exit 1
     fi
 }
