@@ -1,0 +1,231 @@
+"""Pictures, one consistent style; the only file that imports matplotlib. Nothing here computes a figure.
+
+A drawing is made without pyplot, so there is no global state and no display. Its SVG follows the reader's light or dark
+setting and uses the reader's own font; its PNG is for viewers that show nothing else.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+from numpy.typing import NDArray
+
+from sweeps.statistics import Interval
+
+# Light colour -> the colour that takes its place on a dark page; each pair has a contrast of 3 or more to its page, and
+# the three data colours stay apart for the common kinds of colour blindness (after Okabe and Ito).
+INK, SOFT, GRID = "#1f2933", "#5f6b7a", "#d9dee4"
+STUDENT, TEACHER, AGENT = "#0067b1", "#c2500a", "#00785f"
+DARK = {
+    INK: "#e6e9ed",
+    SOFT: "#9aa5b1",
+    GRID: "#38424d",
+    STUDENT: "#6ab7f5",
+    TEACHER: "#f39a5e",
+    AGENT: "#45cba4",
+}
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text: small files, the reader's font
+    "svg.hashsalt": "vlm-reward-rl",  # the same drawing gives the same bytes
+    "font.size": 10.0,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": SOFT,
+    "axes.titlesize": 10.0,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "lines.linewidth": 1.8,
+    "legend.frameon": False,
+    "legend.labelcolor": INK,
+    "figure.constrained_layout.use": True,
+}
+FONT = "system-ui,-apple-system,&quot;Segoe UI&quot;,Roboto,Helvetica,Arial,sans-serif"
+WIDTH = 4.4
+"""inches; narrow, so that labels stay readable on a telephone"""
+MOST_POINTS = 1500
+"""more points than this make a scatter heavier, not clearer"""
+
+
+class Drawing:
+    """A finished figure, as bytes."""
+
+    def __init__(self, figure: Figure) -> None:
+        self._figure = figure
+
+    def svg(self) -> bytes:
+        """SVG without fonts, scripts or addresses to fetch, light or dark as the reader's setting says."""
+        stream = BytesIO()
+        nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        with _style():
+            self._figure.savefig(stream, format="svg", transparent=True, metadata=nothing)
+        text = stream.getvalue().decode()
+        start = text.index("<svg")
+        body = text.index(">", start) + 1
+        text = f"{text[start:body]}<style>{_dark_rules()}</style>{text[body:]}"
+        return text.replace("'DejaVu Sans'", FONT).encode()
+
+    def png(self) -> bytes:
+        """PNG on white, 144 dots an inch."""
+        stream = BytesIO()
+        with _style():
+            self._figure.savefig(stream, format="png", dpi=144, facecolor="white")
+        return stream.getvalue()
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A mean with its interval at each of some moments of training."""
+
+    steps: Sequence[int]
+    intervals: Sequence[Interval]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One episode as student and teacher saw it."""
+
+    title: str
+    step: NDArray[np.int64]
+    student: NDArray[np.float64]
+    teacher: NDArray[np.float64]
+
+
+def learning_curve(
+    true_return: Curve, learned_return: Curve | None, random_policy: Interval | None, final: Interval | None
+) -> Drawing:
+    """True return over agent steps beside the random policy's band; below it, the return the agent was trained on."""
+    with _style():
+        figure = Figure(figsize=(WIDTH, 4.3 if learned_return else 3.4))
+        rows = figure.subplots(
+            2 if learned_return else 1,
+            1,
+            sharex=True,
+            squeeze=False,
+            height_ratios=(3, 1.2)[: 2 if learned_return else 1],
+        )
+        upper: Axes = rows[0, 0]
+        last = max(true_return.steps)
+        if random_policy is not None:
+            upper.axhspan(random_policy.low, random_policy.high, color=SOFT, alpha=0.25, linewidth=0)
+            upper.axhline(random_policy.mean, color=SOFT, linestyle=(0, (4, 2)), label="random policy")
+        _curve(upper, true_return, AGENT, "agent, while it trains")
+        if final is not None:
+            bar = np.array([[final.mean - final.low], [final.high - final.mean]])
+            upper.errorbar(
+                [last],
+                [final.mean],
+                yerr=bar,
+                color=INK,
+                marker="D",
+                markersize=5,
+                capsize=3,
+                linestyle="none",
+                label="agent, final evaluation",
+            )
+        upper.set_title("True return (the simulator's own reward, an episode)")
+        upper.legend(loc="best", fontsize=9)
+        lower: Axes = rows[-1, 0]
+        if learned_return:
+            _curve(lower, learned_return, STUDENT, "learned return")
+            lower.set_title("Learned return (what the agent was trained on)")
+            lower.yaxis.set_major_locator(MaxNLocator(3))
+        lower.set_xlabel("agent steps")
+        lower.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        lower.set_xlim(left=0)
+        return Drawing(figure)
+
+
+def student_against_teacher(student: NDArray[np.float64], teacher: NDArray[np.float64]) -> Drawing:
+    """Scatter of rewards (N,), student over teacher; evenly chosen frames where there are more than MOST_POINTS."""
+    chosen = np.linspace(0, len(teacher) - 1, min(len(teacher), MOST_POINTS)).astype(int)
+    with _style():
+        figure = Figure(figsize=(WIDTH, 3.9))
+        axes = figure.subplots()
+        ends = [min(student.min(), teacher.min()), max(student.max(), teacher.max())]
+        axes.plot(ends, ends, color=SOFT, linewidth=1.2, linestyle=(0, (4, 2)), label="student = teacher")
+        axes.scatter(
+            teacher[chosen], student[chosen], s=9, color=STUDENT, alpha=0.35, linewidths=0, label="a held-out frame"
+        )
+        axes.set_xlabel("teacher's reward")
+        axes.set_title("Student's reward")
+        axes.legend(loc="upper left", fontsize=9)
+        return Drawing(figure)
+
+
+def episode_traces(traces: Sequence[Trace]) -> Drawing:
+    """Student and teacher along a few episodes, one below the other, on one scale."""
+    with _style():
+        figure = Figure(figsize=(WIDTH, 1.0 + 1.25 * len(traces)))
+        rows = figure.subplots(len(traces), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+        for axes, trace in zip(rows, traces, strict=True):
+            axes.plot(trace.step, trace.teacher, color=TEACHER, label="teacher")
+            axes.plot(trace.step, trace.student, color=STUDENT, linestyle=(0, (3, 1.2)), label="student")
+            axes.set_title(trace.title)
+            axes.yaxis.set_major_locator(MaxNLocator(3))
+        figure.legend(*rows[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, fontsize=9)
+        rows[-1].set_xlabel("agent steps in the episode")
+        return Drawing(figure)
+
+
+def reward_histogram(student: NDArray[np.float64], teacher: NDArray[np.float64]) -> Drawing:
+    """How the rewards (N,) of student and teacher are distributed over the same frames."""
+    edges = np.histogram_bin_edges(np.concatenate([student, teacher]), bins=40).tolist()
+    with _style():
+        figure = Figure(figsize=(WIDTH, 2.8))
+        axes = figure.subplots()
+        axes.hist(teacher, bins=edges, histtype="stepfilled", color=TEACHER, alpha=0.3, label="teacher")
+        axes.hist(student, bins=edges, histtype="step", color=STUDENT, linewidth=1.8, label="student")
+        axes.set_title("Held-out frames")
+        axes.set_xlabel("reward")
+        axes.legend(loc="best", fontsize=9)
+        return Drawing(figure)
+
+
+def time_bars(seconds: Mapping[str, float]) -> Drawing:
+    """Seconds by name, in the order given, each with its share of the whole."""
+    whole = sum(seconds.values())
+    with _style():
+        figure = Figure(figsize=(WIDTH, 0.75 + 0.34 * len(seconds)))
+        axes = figure.subplots()
+        bars = axes.barh(list(seconds), list(seconds.values()), color=AGENT, height=0.62)
+        share = [f"{value:,.1f} s, {value / whole:.0%}" if whole else f"{value:,.1f} s" for value in seconds.values()]
+        axes.bar_label(bars, share, padding=4, fontsize=9, color=INK)
+        axes.invert_yaxis()
+        axes.margins(x=0.28)
+        axes.grid(visible=False, axis="y")
+        axes.tick_params(axis="y", length=0, labelcolor=INK)
+        axes.set_xlabel("seconds")
+        return Drawing(figure)
+
+
+def _style() -> AbstractContextManager[None]:
+    return mpl.rc_context(STYLE)
+
+
+def _curve(axes: Axes, curve: Curve, colour: str, label: str) -> None:
+    low, high = [i.low for i in curve.intervals], [i.high for i in curve.intervals]
+    axes.fill_between(curve.steps, low, high, color=colour, alpha=0.2, linewidth=0)
+    axes.plot(curve.steps, [i.mean for i in curve.intervals], color=colour, marker="o", markersize=3.5, label=label)
+
+
+def _dark_rules() -> str:
+    rules = [
+        f'[style*="{kind}: {light}"]{{{kind}:{dark}!important}}'
+        for light, dark in DARK.items()
+        for kind in ("fill", "stroke")
+    ]
+    return "@media (prefers-color-scheme:dark){" + "".join(rules) + "}"

@@ -1,0 +1,206 @@
+"""A trial's folder -> `report.html`: one page that opens from disk, with every picture and the video inside it."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from datamodules.results import write_atomically
+from sweeps import figures
+from sweeps.answer import answer_of, duration, number, returns_in_words, total_seconds
+from sweeps.trial_files import RewardedFrame, TrialFiles, read_trial
+
+VIDEO_BYTES = 3_500_000
+"""a longer video is linked instead: base64 adds a third, and the page must stay below 6 MB"""
+THUMBNAIL_PIXELS = 128
+"""frames larger than this are shown smaller"""
+
+# Key in student.json's fidelity -> name, what it says, and where good lies (FIELD: Gleave et al. 2021 for EPIC).
+FIDELITY = {
+    "spearman_within_episode": ("Spearman, within an episode", "order of an episode's frames; 1 is best"),
+    "spearman_pooled": ("Spearman, pooled", "order of all frames; easier than within an episode"),
+    "pairwise_order_accuracy": ("Pairs in the right order", "share of pairs of frames; 0.5 is guessing"),
+    "pearson": ("Pearson", "linear agreement; 1 is best"),
+    "epic": ("EPIC distance", "0 same reward, 0.707 unrelated"),
+    "mse": ("Mean squared error", "of standardised rewards; 0 is best"),
+    "samples": ("Held-out frames", "from episodes the student never saw"),
+}
+
+
+def write_report(trial: Path) -> Path:
+    """Write the page of a trial, whole or not at all, and return its path.
+
+    Sections without data are left out: a trial on the true reward has no student, an unfinished one no curve.
+
+    Raises:
+        DataError: the folder holds no trial, or one of its files is damaged.
+    """
+    files = read_trial(trial)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    page = environment.get_template("page.html.j2").render(page_content(files))
+    path = trial / "report.html"
+    write_atomically(path, page.encode())
+    return path
+
+
+def page_content(files: TrialFiles) -> dict[str, Any]:
+    """Everything the template shows, already in words; None or empty where this trial has nothing to show."""
+    result = files.result
+    by_sentence = files.reward in ("student", "teacher")
+    prompts = result.get("prompts") if by_sentence else None
+    return {
+        "task": result["task"],
+        "seed": result["seed"],
+        "title": _title(prompts["goal"])
+        if prompts
+        else {"true": "The simulator's own reward"}.get(files.reward, "A random reward"),
+        "by_sentence": by_sentence,
+        "answer": answer_of(files),
+        "tiles": _tiles(files),
+        "prompts": prompts,
+        "teacher": result.get("teacher") if by_sentence else None,
+        "video": _video(files.video),
+        "figures": _figures(files),
+        "points": None if files.held_out is None else len(files.held_out.teacher),
+        "returns": _returns(result),
+        "fidelity": _fidelity(files.student.get("fidelity", {})),
+        "student": _student(files.student),
+        "frames": _frame_rows(files),
+        "costs": _costs(files),
+        "settings": _flat(result.get("settings", {})),
+        "versions": result.get("versions", {}),
+        "command": result.get("command"),
+        "mlflow": result.get("mlflow"),
+    }
+
+
+def _title(goal: Sequence[str]) -> str:
+    more = f" (and {len(goal) - 1} more)" if len(goal) > 1 else ""
+    return f"\N{LEFT DOUBLE QUOTATION MARK}{goal[0]}\N{RIGHT DOUBLE QUOTATION MARK}{more}"
+
+
+def _figures(files: TrialFiles) -> dict[str, str | None]:
+    drawn = {name: _uri("image/svg+xml", drawing.svg()) for name, drawing in figures.draw_figures(files).items()}
+    return {name: drawn.get(name) for name in figures.NAMES}
+
+
+def _student(student: Mapping[str, Any]) -> str | None:
+    if not student:
+        return None
+    return f"The student is {student['backbone']} on frames of {student['pixels']} by {student['pixels']} pixels."
+
+
+def _returns(result: Mapping[str, Any]) -> str | None:
+    """The alternative text of the learning curve's end."""
+    if "true_return" not in result or "random_return" not in result:
+        return None
+    return f"agent {returns_in_words(result['true_return'])}, random policy {returns_in_words(result['random_return'])}"
+
+
+def _tiles(files: TrialFiles) -> list[tuple[str, str, str]]:
+    """(figure, name, remark) of the handful of figures that matter most."""
+    result, tiles = files.result, []
+    if agent := result.get("true_return"):
+        most = files.highest_return
+        tiles.append(
+            (number(agent["mean"]), "true return", f"of at most {number(most)}" if most else "mean of an episode")
+        )
+    if random := result.get("random_return"):
+        tiles.append((number(random["mean"]), "random policy", "true return, for scale"))
+    within = files.student.get("fidelity", {}).get("spearman_within_episode")
+    if within is not None:
+        tiles.append((number(within), "student to teacher", "rank correlation within an episode"))
+    if "teacher_queries" in result:
+        tiles.append((f"{result['teacher_queries']:,}", "teacher queries", "frames the teacher scored"))
+    if (seconds := total_seconds(result)) is not None:
+        tiles.append((duration(seconds), "from start to end", "on this machine"))
+    return tiles
+
+
+def _fidelity(fidelity: Mapping[str, float | None]) -> list[tuple[str, str, str]]:
+    rows = []
+    for key, (name, meaning) in FIDELITY.items():
+        if key in fidelity:
+            value = fidelity[key]
+            shown = "not defined" if value is None else f"{value:,}" if key == "samples" else f"{value:.3f}"
+            rows.append((name, shown, meaning))
+    return rows
+
+
+def _frame_rows(files: TrialFiles) -> list[tuple[str, list[dict[str, str]]]]:
+    if files.held_out is None:
+        return []
+    rows = (("Highest", files.held_out.highest), ("Lowest", files.held_out.lowest))
+    return [(title, [_thumbnail(frame) for frame in frames]) for title, frames in rows if frames]
+
+
+def _thumbnail(frame: RewardedFrame) -> dict[str, str]:
+    return {
+        "image": _uri("image/png", _png(frame.pixels)),
+        "student": f"{frame.student:.3f}",
+        "teacher": f"{frame.teacher:.3f}",
+    }
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    image = Image.fromarray(pixels)
+    image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+    stream = BytesIO()
+    image.save(stream, format="PNG", optimize=True)
+    return stream.getvalue()
+
+
+def _costs(files: TrialFiles) -> list[tuple[str, str, str]]:
+    """(name, figure, remark): what the agent's training took, and what asking the teacher at every step would have."""
+    rows = []
+    queries, steps = files.result.get("teacher_queries"), files.training.get("steps")
+    if queries is not None:
+        rows.append(("Teacher queries", f"{queries:,}", "frames the teacher scored in this trial"))
+    if steps is not None:
+        rows.append(("Agent steps", f"{steps:,}", f"{files.training['updates']:,} gradient updates"))
+    if queries is not None and steps is not None and files.reward == "student":
+        saved = steps - queries
+        remark = f"asking the teacher at every agent step would have taken {steps:,}"
+        if saved < 0:
+            remark += "; this run asked more, and gains only when the labels serve other prompts, seeds or longer runs"
+        rows.append(("Queries saved", f"{saved:,}".replace("-", "\N{MINUS SIGN}"), remark))
+    if "steps_per_second" in files.training:
+        rows.append(
+            ("Speed", f"{number(files.training['steps_per_second'])} steps/s", "of the agent's training, all included")
+        )
+    return rows
+
+
+def _video(path: Path | None) -> dict[str, str | None] | None:
+    if path is None:
+        return None
+    if path.stat().st_size > VIDEO_BYTES:
+        return {"inside": None, "beside": f"{path.parent.name}/{path.name}"}
+    return {"inside": _uri("video/mp4", path.read_bytes()), "beside": None}
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows: list[tuple[str, str]] = []
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{prefix}{key}.")
+        else:
+            rows.append((f"{prefix}{key}", "not set" if value is None else str(value)))
+    return rows
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

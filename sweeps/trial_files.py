@@ -1,0 +1,161 @@
+"""A trial's folder, read: everything its page shows, and nothing for the stages that this trial does not have."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.errors import DataError
+from datamodules.results import read_json
+
+
+@dataclass(frozen=True)
+class RewardedFrame:
+    """A held-out frame and what student and teacher said of it."""
+
+    pixels: NDArray[np.uint8]
+    """(P, P, 3) RGB"""
+    student: float
+    """raw reward scale"""
+    teacher: float
+    """raw reward scale"""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Student and teacher on the test split's episodes, one entry a frame, rewards on the raw scale."""
+
+    student: NDArray[np.float64]
+    """(N,)"""
+    teacher: NDArray[np.float64]
+    """(N,)"""
+    episode: NDArray[np.int64]
+    """(N,) the episode's number in the data set"""
+    step: NDArray[np.int64]
+    """(N,) agent decisions since the episode's start"""
+    highest: tuple[RewardedFrame, ...]
+    """frames with the highest teacher reward, best first"""
+    lowest: tuple[RewardedFrame, ...]
+    """frames with the lowest teacher reward, worst first"""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The agent at one moment of its training."""
+
+    steps: int
+    """agent decisions so far"""
+    true_returns: tuple[float, ...]
+    """the simulator's own reward summed over an episode's frames, one value an episode"""
+    learned_returns: tuple[float, ...]
+    """the reward the agent trains on, summed over the same episodes"""
+
+
+@dataclass(frozen=True)
+class TrialFiles:
+    """What a trial left in its folder."""
+
+    folder: Path
+    """the trial's folder"""
+    result: dict[str, Any]
+    """result.json"""
+    student: dict[str, Any]
+    """student/student.json; empty without a student"""
+    held_out: HeldOut | None
+    """student/held_out.npz"""
+    evaluations: tuple[Evaluation, ...]
+    """agent/evaluations.jsonl, in order of steps"""
+    agent: dict[str, Any]
+    """agent/agent.json; empty without an agent"""
+    training: dict[str, Any]
+    """agent/result.json; empty without a finished agent"""
+    video: Path | None
+    """evaluation/agent.mp4"""
+
+    @property
+    def reward(self) -> str:
+        """What the agent was rewarded with: student, teacher, random or true."""
+        return str(self.agent.get("reward", "student"))
+
+    @property
+    def highest_return(self) -> float | None:
+        """The highest true return that an episode of this task can reach, where the task states it."""
+        task = self.agent.get("task")
+        return None if task is None else float(task["reward_per_frame"][1] * task["episode_frames"])
+
+
+def read_trial(folder: Path) -> TrialFiles:
+    """Read a trial's folder.
+
+    Raises:
+        DataError: there is no trial, or one of its files is damaged; the message names the file.
+    """
+    if not (folder / "result.json").exists():
+        raise DataError(
+            f"{folder} holds no result.json, so there is no trial to show: run "
+            f"python -m scripts.run_trial --config conf/trials/demo.yaml --out {folder} first"
+        )
+    video = folder / "evaluation" / "agent.mp4"
+    return TrialFiles(
+        folder=folder,
+        result=_json(folder / "result.json"),
+        student=_json(folder / "student" / "student.json"),
+        held_out=_held_out(folder / "student" / "held_out.npz"),
+        evaluations=_evaluations(folder / "agent" / "evaluations.jsonl"),
+        agent=_json(folder / "agent" / "agent.json"),
+        training=_json(folder / "agent" / "result.json"),
+        video=video if video.exists() else None,
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return read_json(path) if path.exists() else {}
+    except ValueError as error:
+        raise _damaged(path, error) from error
+
+
+def _evaluations(path: Path) -> tuple[Evaluation, ...]:
+    if not path.exists():
+        return ()
+    try:
+        lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+        evaluations = [
+            Evaluation(int(line["steps"]), tuple(line["true_returns"]), tuple(line.get("learned_returns", ())))
+            for line in lines
+        ]
+    except (ValueError, KeyError) as error:
+        raise _damaged(path, error) from error
+    return tuple(sorted(evaluations, key=lambda evaluation: evaluation.steps))
+
+
+def _held_out(path: Path) -> HeldOut | None:
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return HeldOut(
+                student=arrays["student"].astype(np.float64),
+                teacher=arrays["teacher"].astype(np.float64),
+                episode=arrays["episode"].astype(np.int64),
+                step=arrays["step"].astype(np.int64),
+                highest=_frames(arrays["top_frames"], arrays["top_student"], arrays["top_teacher"]),
+                lowest=_frames(arrays["bottom_frames"], arrays["bottom_student"], arrays["bottom_teacher"]),
+            )
+    except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
+        raise _damaged(path, error) from error
+
+
+def _frames(
+    frames: NDArray[np.uint8], student: NDArray[np.floating], teacher: NDArray[np.floating]
+) -> tuple[RewardedFrame, ...]:
+    rows = zip(frames, student, teacher, strict=True)
+    return tuple(RewardedFrame(pixels, float(said), float(asked)) for pixels, said, asked in rows)
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(f"{path} cannot be read ({type(error).__name__}: {error}): remove it and run the trial again")

@@ -1,0 +1,124 @@
+"""A small real trial folder: cartpole frames from the simulator, a real video, figures that are known beforehand."""
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import imageio.v2 as imageio
+import numpy as np
+import pytest
+
+from datamodules.results import versions, write_json
+from datamodules.tasks import Prompts, Task
+from rllib_envs.simulators import make_simulator
+
+TASK = Task(
+    name="cartpole_swingup",
+    family="dm_control",
+    simulator="cartpole-swingup",
+    prompts=Prompts(("pole vertically upright on top of the cart",), ("pole and cart",), 0.5),
+    frames_per_step=8,
+)
+AGENT_RETURNS = [512.25, 480.5, 530.0, 445.0, 498.0, 505.0, 471.0, 520.0, 515.0, 490.0]
+RANDOM_RETURNS = [31.0, 12.5, 44.0, 8.0, 60.0, 27.0, 22.0, 35.0, 18.0, 41.0]
+
+
+@pytest.fixture(scope="session")
+def built_trial(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished trial of a student's reward; tests take `trial` and change that copy."""
+    return build_trial(tmp_path_factory.mktemp("built") / "trial", episodes=6, steps=50)
+
+
+@pytest.fixture
+def trial(built_trial: Path, tmp_path: Path) -> Path:
+    """A trial folder of one's own."""
+    return Path(shutil.copytree(built_trial, tmp_path / "trial"))
+
+
+def build_trial(folder: Path, episodes: int, steps: int) -> Path:
+    """Write every file of a trial that its page reads."""
+    generator = np.random.default_rng(0)
+    frames, cosines, episode, step = _roll(episodes, steps, generator)
+    teacher = 0.82 + 0.05 * cosines + 0.004 * generator.normal(size=cosines.size)
+    student = teacher.mean() + 0.9 * (teacher - teacher.mean()) + 0.008 * generator.normal(size=cosines.size)
+    order = np.argsort(teacher)
+    top, bottom = order[::-1][:8], order[:8]
+    (folder / "student").mkdir(parents=True)
+    np.savez(
+        folder / "student" / "held_out.npz",
+        **{"student": student, "teacher": teacher, "true_reward": (1 + cosines) / 2, "episode": episode, "step": step},
+        **{"top_frames": frames[top], "top_student": student[top], "top_teacher": teacher[top]},
+        **{"bottom_frames": frames[bottom], "bottom_student": student[bottom], "bottom_teacher": teacher[bottom]},
+    )
+    prompts = asdict(TASK.prompts)
+    fidelity = {
+        "pearson": 0.961,
+        "spearman_pooled": 0.948,
+        "spearman_within_episode": 0.913,
+        "pairwise_order_accuracy": 0.887,
+        "epic": 0.14,
+        "mse": 0.077,
+        "samples": int(teacher.size),
+    }
+    write_json(
+        folder / "student" / "student.json",
+        {"backbone": "mobilenetv4_conv_small_035", "pixels": 84, "prompts": prompts, "fidelity": fidelity},
+    )
+    costs = {"simulate": 31.5, "render": 42.0, "reward": 18.25, "update": 120.0, "other": 6.5}
+    training = {"steps": 12_000, "updates": 6_000, "seconds": 218.25, "costs": costs, "steps_per_second": 55.0}
+    write_json(folder / "agent" / "agent.json", {"task": asdict(TASK), "reward": "student", "seed": 0})
+    write_json(folder / "agent" / "result.json", {**training, "teacher_queries": 0})
+    (folder / "agent" / "evaluations.jsonl").write_text("".join(_evaluation_lines(generator)))
+    (folder / "evaluation").mkdir()
+    imageio.mimwrite(folder / "evaluation" / "agent.mp4", list(frames[:steps].repeat(2, 1).repeat(2, 2)), fps=25)
+    write_json(folder / "result.json", _result(prompts, fidelity, training))
+    return folder
+
+
+def _roll(episodes: int, steps: int, generator: np.random.Generator) -> tuple[np.ndarray, ...]:
+    simulator = make_simulator(TASK)
+    frames, cosines = [], []
+    for number in range(episodes):
+        simulator.reset(number)
+        simulator.random_state(generator)
+        action = generator.uniform(-1, 1, size=1)
+        for _ in range(steps):
+            action = np.clip(0.9 * action + 0.4 * generator.normal(size=1), -1, 1)
+            cosines.append(simulator.step(action).observation[1])
+            frames.append(simulator.render(TASK.render.frame_pixels).copy())
+    simulator.close()
+    episode = np.repeat(np.arange(episodes) * 7 + 3, steps)
+    return np.stack(frames), np.array(cosines), episode, np.tile(np.arange(steps), episodes)
+
+
+def _evaluation_lines(generator: np.random.Generator) -> list[str]:
+    lines = []
+    for index, steps in enumerate(range(0, 12_001, 1_500)):
+        middle = 30 + 470 / (1 + np.exp(-1.4 * (index - 4)))
+        returns = np.clip(middle + (0.12 * middle + 8) * generator.normal(size=5), 0, None)
+        line: dict[str, Any] = {"steps": steps, "updates": steps // 2, "seconds": steps / 55}
+        line |= {"true_returns": returns.tolist(), "learned_returns": (returns / 4 - 60).tolist()}
+        lines.append(json.dumps(line) + "\n")
+    return lines
+
+
+def _result(prompts: dict[str, Any], fidelity: dict[str, Any], training: dict[str, Any]) -> dict[str, Any]:
+    seconds = {"collect": 24.0, "label": 61.5, "fit": 96.0, "train": 218.25, "evaluate": 19.0, "report": 2.5}
+    return {
+        "task": TASK.name,
+        "seed": 0,
+        "prompts": prompts,
+        "teacher": {"name": "bundled", "digest": "3f5a" * 16},
+        "true_return": {"mean": 496.675, "low": 481.5, "high": 510.9, "episodes": AGENT_RETURNS},
+        "random_return": {"mean": 29.85, "low": 21.1, "high": 39.4, "episodes": RANDOM_RETURNS},
+        "teacher_queries": 8_000,
+        "seconds": {**seconds, "total": 421.25},
+        "student": {**fidelity, "backbone": "mobilenetv4_conv_small_035", "parameters": 1_210_000},
+        "agent": training,
+        "command": "python -m scripts.run_trial --config conf/trials/demo.yaml --seed 0",
+        "mlflow": {"tracking_uri": "sqlite:///runs/mlflow.db", "run_id": "0123456789abcdef"},
+        "settings": {"seed": 0, "task": asdict(TASK), "sac": {"batch_size": 256, "gamma": 0.99}},
+        "versions": versions(),
+    }

@@ -1,0 +1,95 @@
+"""Drawings: well-formed, adaptive to dark pages, readable text, bounded size, the same bytes for the same data."""
+
+import re
+from collections.abc import Callable
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from sweeps import plots
+from sweeps.statistics import Interval
+
+REWARDS = np.linspace(0.7, 0.9, 200)
+CURVE = plots.Curve([0, 1000, 2000], [Interval(30, 20, 40), Interval(200, 150, 260), Interval(480, 450, 500)])
+
+DRAWINGS: dict[str, Callable[[], plots.Drawing]] = {
+    "learning_curve": lambda: plots.learning_curve(CURVE, CURVE, Interval(25, 20, 30), Interval(500, 480, 515)),
+    "learning_curve_alone": lambda: plots.learning_curve(CURVE, None, None, None),
+    "student_against_teacher": lambda: plots.student_against_teacher(REWARDS, REWARDS**2),
+    "episode_traces": lambda: plots.episode_traces([plots.Trace("episode 3", np.arange(200), REWARDS, REWARDS**2)]),
+    "reward_histogram": lambda: plots.reward_histogram(REWARDS, REWARDS**2),
+    "time_bars": lambda: plots.time_bars({"simulate": 30.0, "update": 90.0}),
+}
+
+
+def texts(svg: bytes) -> list[str]:
+    """Everything that a reader can read in a drawing."""
+    return [element.text or "" for element in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_svg_is_well_formed_and_fetches_nothing(name: str) -> None:
+    svg = DRAWINGS[name]().svg()
+
+    root = ElementTree.fromstring(svg)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    names_of_standards = re.sub(rb'xmlns(:\w+)?="[^"]*"', b"", svg)
+    assert b"http" not in names_of_standards
+    assert b"<script" not in svg
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_every_colour_of_a_drawing_has_a_dark_form(name: str) -> None:
+    svg = DRAWINGS[name]().svg().decode()
+
+    style, drawn = re.findall(r"<style>(.*?)</style>", svg)[0], re.sub(r"<style>.*?</style>", "", svg, flags=re.DOTALL)
+    used = set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", drawn))
+    assert used
+    assert "prefers-color-scheme:dark" in style
+    assert all(f'[style*="fill: {colour}"]' in style and f'[style*="stroke: {colour}"]' in style for colour in used)
+
+
+@pytest.mark.parametrize("name", DRAWINGS)
+def test_text_uses_the_readers_font(name: str) -> None:
+    svg = DRAWINGS[name]().svg()
+
+    assert b"system-ui" in svg
+    assert b"DejaVu Sans'" not in svg
+
+
+def test_same_data_give_the_same_bytes() -> None:
+    assert DRAWINGS["learning_curve"]().svg() == DRAWINGS["learning_curve"]().svg()
+
+
+def test_png_has_its_signature() -> None:
+    assert DRAWINGS["time_bars"]().png().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_learning_curve_starts_at_step_zero_and_names_its_axes_and_lines() -> None:
+    shown = texts(DRAWINGS["learning_curve"]().svg())
+
+    assert {"0", "agent steps", "random policy", "agent, while it trains", "agent, final evaluation"} <= set(shown)
+    assert any(text.startswith("True return") for text in shown)
+    assert any(text.startswith("Learned return") for text in shown)
+
+
+def test_learning_curve_without_learned_return_has_one_panel() -> None:
+    shown = texts(DRAWINGS["learning_curve_alone"]().svg())
+
+    assert not any(text.startswith("Learned return") for text in shown)
+    assert "random policy" not in shown
+
+
+def test_time_bars_show_seconds_and_shares() -> None:
+    assert {"simulate", "update", "30.0 s, 25%", "90.0 s, 75%", "seconds"} <= set(texts(DRAWINGS["time_bars"]().svg()))
+
+
+def test_time_bars_of_nothing_but_zeros_can_be_drawn() -> None:
+    assert "0.0 s" in " ".join(texts(plots.time_bars({"simulate": 0.0}).svg()))
+
+
+def test_scatter_of_many_frames_stays_small() -> None:
+    many = np.random.default_rng(0).normal(size=100_000)
+
+    assert len(plots.student_against_teacher(many, many).svg()) < 400_000
