@@ -1,6 +1,5 @@
 """The one off-screen GL context of a process: which backend, loaded in which order, and what to install without one."""
 
-import atexit
 import ctypes
 import os
 from functools import cache
@@ -20,9 +19,6 @@ class GlContext(Protocol):
 
     def make_current(self) -> None:
         """Direct this thread's GL calls to the context."""
-
-    def free(self) -> None:
-        """Give the context back."""
 
 
 def prepare_gl() -> None:
@@ -50,14 +46,6 @@ def gl_backend() -> str:
     return chosen
 
 
-def require_gl() -> None:
-    """Make sure that frames can be drawn in this process.
-
-    Raises MissingDependencyError, naming the packages to install, where they cannot.
-    """
-    gl_context()
-
-
 @cache
 def gl_context() -> GlContext:
     """The GL context of this process, made at the first call.
@@ -78,8 +66,9 @@ def gl_context() -> GlContext:
             f"`apt-get install {PACKAGES['egl']}` or `apt-get install {PACKAGES['osmesa']}`, "
             "and leave MUJOCO_GL unset so that the one that works is chosen"
         ) from failure
-    # Registered after mujoco's own exit handler and so run before it: that one closes the display under the context.
-    atexit.register(context.free)
+    # Never destroyed by Python: mujoco and dm_control each close the display in an exit handler of their own, and a
+    # context that is destroyed after them complains on stderr. The end of the process frees it.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(context))
     return context
 
 

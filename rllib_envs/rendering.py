@@ -4,7 +4,6 @@ What makes it fast (84 x 84, software GL): no shadows, no reflections, no multis
 than the frame, and a scene that is updated in place instead of the camera that `physics.render` builds for every frame.
 """
 
-import atexit
 import hashlib
 from typing import Any
 from weakref import WeakValueDictionary, finalize
@@ -18,6 +17,14 @@ from datamodules.tasks import Camera, RenderSettings
 from rllib_envs.gl import GlContext, gl_context
 
 MAX_GEOMS = 5000
+
+
+def require_gl() -> None:
+    """Make sure that frames can be drawn in this process.
+
+    Raises MissingDependencyError, naming the packages to install, where they cannot.
+    """
+    gl_context()
 
 
 def resolve_camera(model: Any, camera: Camera) -> Any:
@@ -59,7 +66,7 @@ class SceneRenderer:
         self._context = _upload(model, settings, self._side)
         self._heights = model.hfield_data.copy()
         self._release = finalize(self, _release, self._gl, self._context)
-        atexit.register(self._release)  # later than the GL context was registered, and so run before it goes
+        self._release.atexit = False  # the end of the process frees what is left
 
     def draw(self, model: Any, data: Any, camera: Any, out: NDArray[np.uint8]) -> None:
         """Draw into `out`, uint8 RGB (pixels, pixels, 3), first row on top; kinematics must be up to date."""

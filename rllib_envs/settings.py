@@ -70,3 +70,33 @@ class SacSettings:
             raise SettingsError(
                 f"sac.hidden is {list(self.hidden)}: give the width of at least one layer, as [256, 256]"
             )
+
+
+@dataclass(frozen=True)
+class CollectSettings:
+    """Which frames the teacher is asked about."""
+
+    frames: int = 6_000
+    """frames to keep, one after each agent decision (20 to 100000000)"""
+    episode_steps: int = 40
+    """agent decisions in one episode of the collection; more episodes show more starts (2 to 100000)"""
+    anywhere_share: float = 0.75
+    """share of episodes that start from a widely drawn state, goal states included; others from a reset (0 to 1)"""
+    noise_share: float = 0.75
+    """share of episodes driven by smooth noise of their own strength; others by uniform random actions (0 to 1)"""
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("frames", 20, 100_000_000),
+            ("episode_steps", 2, 100_000),
+            ("anywhere_share", 0.0, 1.0),
+            ("noise_share", 0.0, 1.0),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise SettingsError(f"collect.{name} is {value}: it must lie between {low} and {high}")
+        if self.frames < 10 * self.episode_steps:
+            raise SettingsError(
+                f"collect.frames is {self.frames} and collect.episode_steps is {self.episode_steps}: frames must be at "
+                "least 10 times episode_steps, because whole episodes are held out"
+            )
