@@ -28,7 +28,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON atomically; dataclasses and paths are written as plain values, NaN is refused."""
-    write_atomically(path, (json.dumps(content, indent=2, default=_plain, allow_nan=False) + "\n").encode())
+    write_atomically(path, (json.dumps(content, indent=2, default=plain, allow_nan=False) + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -60,7 +60,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """What `json.dumps` asks for values it does not know: dataclasses, paths, arrays. TypeError for the rest."""
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     if isinstance(value, Path):

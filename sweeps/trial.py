@@ -6,26 +6,26 @@ every finished stage was made from; a trial that is started again skips those an
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from datamodules.errors import DataError, SettingsError
 from datamodules.progress import ProgressDisplay, Report
-from datamodules.results import read_json, write_json, write_result
-from lightning_modules.fit import check_fit, fit_student
+from datamodules.results import write_result
+from lightning_modules.fit import check_student_config, fit_student
 from lightning_modules.labelling import label_frames
-from lightning_modules.teacher import ClipTeacher
+from lightning_modules.teacher import ClipTeacher, check_prompts
 from rllib_envs.collect import collect_frames
 from rllib_envs.evaluate import evaluate_agent
-from rllib_envs.rendering import require_gl
+from rllib_envs.gl import require_gl
 from rllib_envs.simulators import make_simulator
 from rllib_envs.train import train_agent
-from sweeps.plots import figures_of_trial
+from sweeps.figures import figures_of_trial
+from sweeps.journal import Journal, Stage
 from sweeps.report import write_report
-from sweeps.runs import Run, flatten
+from sweeps.runs import Run
 from sweeps.settings import EVALUATION_SEED, TrialConfig
 from sweeps.statistics import mean_with_interval
 
@@ -37,64 +37,6 @@ UNITS = {
     "evaluate": "episodes",
     "report": "pages",
 }
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One link of the chain: what it is made from, and the work, which returns its figures."""
-
-    name: str
-    inputs: Mapping[str, Any]
-    work: Callable[[Report], dict[str, Any]]
-
-
-class Journal:
-    """`trial.json`: what each finished stage was made from, its figures and its seconds."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "trial.json"
-        self._content: dict[str, Any] = read_json(self._path) if self._path.exists() else {"stages": {}, "run_id": None}
-
-    @property
-    def run_id(self) -> str | None:
-        """The MLflow run that this trial goes on with."""
-        return self._content["run_id"]  # type: ignore[no-any-return]  # JSON
-
-    @run_id.setter
-    def run_id(self, value: str) -> None:
-        self._content["run_id"] = value
-        write_json(self._path, self._content)
-
-    def finished(self, stage: Stage) -> bool:
-        """Whether an earlier run finished this stage.
-
-        Raises:
-            DataError: the folder holds that stage made from other settings; the message names them.
-        """
-        entry = self._content["stages"].get(stage.name)
-        if entry is None:
-            return False
-        before, now = flatten(entry["inputs"]), flatten(_plain(stage.inputs))
-        for key in sorted(before.keys() | now.keys()):
-            if before.get(key) != now.get(key):
-                raise DataError(
-                    f"{self._path.parent} holds the stage {stage.name!r} made with {key} = {before.get(key)!r}, and now it "
-                    f"is {now.get(key)!r}: choose another --out, or remove that folder to start it afresh"
-                )
-        return True
-
-    def finish(self, stage: Stage, figures: dict[str, Any], seconds: float) -> None:
-        """Record a finished stage."""
-        self._content["stages"][stage.name] = {"inputs": _plain(stage.inputs), "figures": figures, "seconds": seconds}
-        write_json(self._path, self._content)
-
-    def figures(self, stage: str) -> dict[str, Any]:
-        """A finished stage's figures; empty for a stage that this trial does not have."""
-        return self._content["stages"].get(stage, {}).get("figures", {})  # type: ignore[no-any-return]  # JSON
-
-    def seconds(self) -> dict[str, float]:
-        """Seconds a finished stage took, by stage."""
-        return {name: entry["seconds"] for name, entry in self._content["stages"].items()}
 
 
 def run_trial(config: TrialConfig, command: str) -> Path:
@@ -111,28 +53,107 @@ def run_trial(config: TrialConfig, command: str) -> Path:
         SuiteError: a mistake in the settings, found before any work starts.
     """
     journal = Journal(config.out)
-    stages = stages_of(config)
-    waiting = [stage for stage in stages if not journal.finished(stage)]
-    check_trial(config, {stage.name for stage in waiting})
-    config.out.mkdir(parents=True, exist_ok=True)
-    units = {stage.name: UNITS[stage.name] for stage in stages} | {"report": UNITS["report"]}
-    tracking = config.tracking
-    run_name = f"{config.task.name} {config.reward} seed {config.seed}"
+    metrics: list[Callable[[Mapping[str, float], int], None]] = []
+    stages = stages_of(config, journal, lambda values, step: metrics[0](values, step))
+    unfinished = journal.unfinished(stages)
+    check_trial(config, {stage.name for stage in unfinished})
+
+    tracking, name = config.tracking, f"{config.task.name} {config.reward} seed {config.seed}"
     with (
-        Run(tracking.uri, tracking.experiment, run_name, journal.run_id) as run,
-        ProgressDisplay(units) as display,
+        Run(tracking.uri, tracking.experiment, name, journal.run_id) as run,
+        ProgressDisplay({stage.name: UNITS[stage.name] for stage in stages} | {"report": UNITS["report"]}) as display,
     ):
         journal.run_id = run.run_id
+        metrics.append(run.log_metrics)
         _describe(run, config, command)
         for stage in stages:
-            if stage not in waiting:
+            if stage not in unfinished:
                 display.done_before(stage.name, f"done before, in {journal.seconds()[stage.name]:.0f} s")
                 continue
             with display.running(stage.name) as report:
                 start = time.monotonic()
+                journal.begin(stage)
                 figures = stage.work(report)
                 journal.finish(stage, figures, time.monotonic() - start)
         with display.running("report") as report:
             path = _conclude(config, journal, run, command)
             report(1, 1, "")
     return path
+
+
+def check_trial(config: TrialConfig, unfinished: set[str]) -> None:
+    """Find every mistake that can be found without work: GL, simulator, camera, teacher, prompts, student.
+
+    Raises:
+        SuiteError: what was given, what is allowed, and what to do next.
+    """
+    require_gl()
+    make_simulator(config.task).close()
+    if "label" in unfinished or (config.reward == "teacher" and "train" in unfinished):
+        check_prompts(config.teacher, (*config.task.prompts.goal, *config.task.prompts.baseline))
+    if "fit" in unfinished:
+        check_student_config(config.student, config.task.render.frame_pixels)
+
+
+def stages_of(config: TrialConfig, journal: Journal, log_metrics: Callable[[Mapping[str, float], int], None]) -> list[Stage]:
+    """The stages this trial's reward needs: only the student's reward needs frames, labels and a fit."""
+    out, task = config.out, asdict(config.task)
+    seen = {name: value for name, value in task.items() if name != "prompts"}  # new sentences need no new frames
+
+    def collect(report: Report) -> dict[str, Any]:
+        return asdict(collect_frames(config.task, config.collect, out / "frames", config.seed, report))
+
+    def label(report: Report) -> dict[str, Any]:
+        teacher = ClipTeacher(config.teacher)
+        prompts = config.task.prompts
+        result = label_frames(out / "frames", teacher, out / "labels", (*prompts.goal, *prompts.baseline), report)
+        return {**asdict(result), "teacher": {"name": teacher.name, "digest": teacher.digest}}
+
+    def fit(report: Report) -> dict[str, Any]:
+        run_id = journal.run_id
+        return asdict(
+            fit_student(
+                config.student,
+                out / "labels",
+                out / "student",
+                seed=config.seed,
+                report=report,
+                mlflow_run=None if run_id is None else (config.tracking.uri, run_id),
+                prompts=config.task.prompts,
+            )
+        )
+
+    def train(report: Report) -> dict[str, Any]:
+        def log(evaluation: Mapping[str, Any]) -> None:
+            means = {f"eval/{kind[:-1]}": float(np.mean(evaluation[kind])) for kind in ("true_returns", "learned_returns")}
+            log_metrics({**means, "eval/updates": evaluation["updates"]}, evaluation["steps"])
+
+        return asdict(
+            train_agent(
+                config.task,
+                config.reward,
+                config.sac,
+                out / "agent",
+                seed=config.seed,
+                student=out / "student" if config.reward == "student" else None,
+                teacher=config.teacher if config.reward == "teacher" else None,
+                report=report,
+                on_evaluation=log,
+            )
+        )
+
+    def evaluate(report: Report) -> dict[str, Any]:
+        seeds = range(EVALUATION_SEED, EVALUATION_SEED + config.evaluation_episodes)
+        return asdict(evaluate_agent(out / "agent", seeds, out / "evaluation", report))
+
+    seed = {"seed": config.seed}
+    learned = [
+        Stage("collect", "frames", {"task": seen, "collect": asdict(config.collect), **seed}, collect),
+        Stage("label", "labels", {"teacher": _decisive(config.teacher)}, label),
+        Stage("fit", "student", {"student": str(config.student), "prompts": task["prompts"], **seed}, fit),
+    ]
+    return [
+        *(learned if config.reward == "student" else []),
+        Stage("train", "agent", {"task": task, "reward": config.reward, "sac": asdict(config.sac), **seed}, train),
+        Stage("evaluate", "evaluation", {"episodes": config.evaluation_episodes}, evaluate),
+    ]
