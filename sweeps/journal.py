@@ -9,7 +9,7 @@ from typing import Any
 from datamodules.errors import DataError
 from datamodules.progress import Report
 from datamodules.results import plain, read_json, write_json
-from sweeps.runs import flatten
+from sweeps.runs import Run, flatten
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Stage:
     """where it writes, below the trial's folder"""
     inputs: Mapping[str, Any]
     """the settings that decide its outcome"""
-    work: Callable[[Report], dict[str, Any]]
+    work: Callable[[Report, Run], dict[str, Any]]
     """does it, or goes on with it, and returns its figures"""
 
 

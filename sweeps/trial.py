@@ -5,8 +5,8 @@ every finished stage was made from; a trial that is started again skips those an
 """
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from datamodules.progress import ProgressDisplay, Report
 from datamodules.results import write_result
 from lightning_modules.fit import check_student_config, fit_student
 from lightning_modules.labelling import label_frames
+from lightning_modules.settings import TeacherSettings
 from lightning_modules.teacher import ClipTeacher, check_prompts
 from rllib_envs.collect import collect_frames
 from rllib_envs.evaluate import evaluate_agent
@@ -53,8 +54,7 @@ def run_trial(config: TrialConfig, command: str) -> Path:
         SuiteError: a mistake in the settings, found before any work starts.
     """
     journal = Journal(config.out)
-    metrics: list[Callable[[Mapping[str, float], int], None]] = []
-    stages = stages_of(config, journal, lambda values, step: metrics[0](values, step))
+    stages = stages_of(config)
     unfinished = journal.unfinished(stages)
     check_trial(config, {stage.name for stage in unfinished})
 
@@ -64,7 +64,6 @@ def run_trial(config: TrialConfig, command: str) -> Path:
         ProgressDisplay({stage.name: UNITS[stage.name] for stage in stages} | {"report": UNITS["report"]}) as display,
     ):
         journal.run_id = run.run_id
-        metrics.append(run.log_metrics)
         _describe(run, config, command)
         for stage in stages:
             if stage not in unfinished:
@@ -73,7 +72,7 @@ def run_trial(config: TrialConfig, command: str) -> Path:
             with display.running(stage.name) as report:
                 start = time.monotonic()
                 journal.begin(stage)
-                figures = stage.work(report)
+                figures = stage.work(report, run)
                 journal.finish(stage, figures, time.monotonic() - start)
         with display.running("report") as report:
             path = _conclude(config, journal, run, command)
@@ -95,22 +94,21 @@ def check_trial(config: TrialConfig, unfinished: set[str]) -> None:
         check_student_config(config.student, config.task.render.frame_pixels)
 
 
-def stages_of(config: TrialConfig, journal: Journal, log_metrics: Callable[[Mapping[str, float], int], None]) -> list[Stage]:
+def stages_of(config: TrialConfig) -> list[Stage]:
     """The stages this trial's reward needs: only the student's reward needs frames, labels and a fit."""
     out, task = config.out, asdict(config.task)
     seen = {name: value for name, value in task.items() if name != "prompts"}  # new sentences need no new frames
 
-    def collect(report: Report) -> dict[str, Any]:
+    def collect(report: Report, run: Run) -> dict[str, Any]:
         return asdict(collect_frames(config.task, config.collect, out / "frames", config.seed, report))
 
-    def label(report: Report) -> dict[str, Any]:
+    def label(report: Report, run: Run) -> dict[str, Any]:
         teacher = ClipTeacher(config.teacher)
         prompts = config.task.prompts
         result = label_frames(out / "frames", teacher, out / "labels", (*prompts.goal, *prompts.baseline), report)
         return {**asdict(result), "teacher": {"name": teacher.name, "digest": teacher.digest}}
 
-    def fit(report: Report) -> dict[str, Any]:
-        run_id = journal.run_id
+    def fit(report: Report, run: Run) -> dict[str, Any]:
         return asdict(
             fit_student(
                 config.student,
@@ -118,15 +116,17 @@ def stages_of(config: TrialConfig, journal: Journal, log_metrics: Callable[[Mapp
                 out / "student",
                 seed=config.seed,
                 report=report,
-                mlflow_run=None if run_id is None else (config.tracking.uri, run_id),
+                mlflow_run=(run.tracking_uri, run.run_id),
                 prompts=config.task.prompts,
             )
         )
 
-    def train(report: Report) -> dict[str, Any]:
+    def train(report: Report, run: Run) -> dict[str, Any]:
         def log(evaluation: Mapping[str, Any]) -> None:
-            means = {f"eval/{kind[:-1]}": float(np.mean(evaluation[kind])) for kind in ("true_returns", "learned_returns")}
-            log_metrics({**means, "eval/updates": evaluation["updates"]}, evaluation["steps"])
+            means = {
+                f"eval/{kind[:-1]}": float(np.mean(evaluation[kind])) for kind in ("true_returns", "learned_returns")
+            }
+            run.log_metrics({**means, "eval/updates": evaluation["updates"]}, evaluation["steps"])
 
         return asdict(
             train_agent(
@@ -142,7 +142,7 @@ def stages_of(config: TrialConfig, journal: Journal, log_metrics: Callable[[Mapp
             )
         )
 
-    def evaluate(report: Report) -> dict[str, Any]:
+    def evaluate(report: Report, run: Run) -> dict[str, Any]:
         seeds = range(EVALUATION_SEED, EVALUATION_SEED + config.evaluation_episodes)
         return asdict(evaluate_agent(out / "agent", seeds, out / "evaluation", report))
 
@@ -157,3 +157,76 @@ def stages_of(config: TrialConfig, journal: Journal, log_metrics: Callable[[Mapp
         Stage("train", "agent", {"task": task, "reward": config.reward, "sac": asdict(config.sac), **seed}, train),
         Stage("evaluate", "evaluation", {"episodes": config.evaluation_episodes}, evaluate),
     ]
+
+
+def _describe(run: Run, config: TrialConfig, command: str) -> None:
+    settings = asdict(config)
+    run.log_settings({name: value for name, value in settings.items() if name != "tracking"})
+    run.set_tags(
+        {
+            "task": config.task.name,
+            "reward": config.reward,
+            "goal": " | ".join(config.task.prompts.goal),
+            "baseline": " | ".join(config.task.prompts.baseline),
+            "mlflow.note.content": f"One trial: `{command}`. Its page is the artifact `report.html`.",
+        }
+    )
+
+
+def _conclude(config: TrialConfig, journal: Journal, run: Run, command: str) -> Path:
+    """Write `result.json` and the page, and log both; result.json is written twice, because the page takes time too."""
+    start = time.monotonic()
+    figures = _figures(config, journal, run, command)
+    write_result(config.out, figures, asdict(config))
+    page = write_report(config.out)
+    run.log_file(page)
+    for name, png in figures_of_trial(config.out).items():
+        run.log_image(name, png)
+    for path in (config.out / "evaluation" / "agent.mp4",):
+        run.log_file(path, "video")
+    figures["seconds"] |= {"report": round(time.monotonic() - start, 2)}
+    figures["seconds"]["total"] = round(sum(figures["seconds"].values()), 2)
+    path = write_result(config.out, figures, asdict(config))
+    run.log_file(path)
+    run.log_metrics(
+        {
+            "final/true_return": figures["true_return"]["mean"],
+            "final/random_return": figures["random_return"]["mean"],
+            "final/student_spearman": figures.get("student", {}).get("spearman_pooled", float("nan")),
+            "cost/teacher_queries": figures["teacher_queries"],
+            **{f"cost/{stage}_seconds": seconds for stage, seconds in figures["seconds"].items()},
+        }
+    )
+    return path
+
+
+def _figures(config: TrialConfig, journal: Journal, run: Run, command: str) -> dict[str, Any]:
+    label, fit, train, evaluate = (journal.figures(stage) for stage in ("label", "fit", "train", "evaluate"))
+    generator = np.random.default_rng(config.seed)
+
+    def summary(returns: list[float]) -> dict[str, Any]:
+        return {**asdict(mean_with_interval(returns, generator)), "episodes": returns}
+
+    figures = {
+        "task": config.task.name,
+        "seed": config.seed,
+        "prompts": asdict(config.task.prompts),
+        "true_return": summary(evaluate["true_returns"]),
+        "random_return": summary(evaluate["random_returns"]),
+        "teacher_queries": label.get("total_teacher_queries", 0) + train.get("teacher_queries", 0),
+        "seconds": journal.seconds(),
+        "attempts": journal.attempts(),
+        "agent": {name: train[name] for name in ("steps", "updates", "steps_per_second", "costs")},
+        "command": command,
+        "mlflow": {"tracking_uri": run.tracking_uri, "run_id": run.run_id},
+    }
+    if label:
+        figures["teacher"] = label["teacher"]
+    if fit:
+        figures["student"] = {**fit["fidelity"], "backbone": fit["backbone"], "parameters": fit["parameters"]}
+    return figures
+
+
+def _decisive(teacher: TeacherSettings) -> dict[str, str]:
+    """What decides the labels; batch size and device do not."""
+    return {"model": teacher.model, "weights": teacher.weights}
