@@ -100,7 +100,8 @@ class FramesDataModule(LightningDataModule):
         Raises:
             DataError: the teacher was never asked about one of them; the message names the command that asks.
         """
-        known = self.manifest.prompts
+        known, teacher = self.manifest.prompts, self.manifest.teacher
+        assert teacher is not None, "`manifest` checks it"
         missing = [sentence for sentence in sentences if sentence not in known]
         if missing:
             raise DataError(
@@ -108,7 +109,8 @@ class FramesDataModule(LightningDataModule):
                 f"frame again, with `python -m scripts.label_frames --frames FRAMES --teacher TEACHER.yaml "
                 f"--out {self.labels} --prompts '{_yaml_list(missing)}'`; or use one of: {', '.join(map(repr, known))}"
             )
-        return np.array([known[sentence] for sentence in sentences], np.float32).reshape(len(sentences), -1)
+        embeddings = [known[sentence] for sentence in sentences]
+        return np.array(embeddings, np.float32).reshape(len(sentences), teacher.dim)
 
     def train_embeddings(self) -> NDArray[np.float32]:
         """The teacher's image embeddings (N, D) of the training split, `data_fraction` applied."""

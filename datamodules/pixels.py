@@ -32,7 +32,8 @@ def to_model_input(frames: NDArray[np.uint8] | Tensor) -> Tensor:
 
     The result lies on the device of `frames`.
     """
-    tensor = torch.from_numpy(np.ascontiguousarray(frames)) if isinstance(frames, np.ndarray) else frames
+    # torch takes neither negative strides nor, without a warning, read-only memory: those are copied
+    tensor = torch.from_numpy(np.require(frames, requirements=("C", "W"))) if isinstance(frames, np.ndarray) else frames
     # (x / 255 - mean) / std as one multiply-add, written channels-last in memory, which CPU convolutions prefer
     scale = torch.tensor([1.0 / (255.0 * std) for std in CHANNEL_STD], device=tensor.device)
     shift = torch.tensor(

@@ -1,0 +1,51 @@
+"""Frames become a model's input in one way, and anything else is refused with the rule."""
+
+import numpy as np
+import pytest
+import timm.data
+import torch
+from torchvision.transforms import v2
+
+from datamodules.errors import DataError
+from datamodules.pixels import CHANNEL_MEAN, CHANNEL_STD, check_frames, to_model_input
+
+FRAMES = np.random.default_rng(0).integers(0, 256, (5, 12, 12, 3), dtype=np.uint8)
+
+
+def test_model_input_equals_torchvisions_normalisation() -> None:
+    normalise = v2.Normalize(timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD)
+    expected = normalise(v2.ToDtype(torch.float32, scale=True)(torch.from_numpy(FRAMES).permute(0, 3, 1, 2)))
+    torch.testing.assert_close(to_model_input(FRAMES), expected, check_stride=False)
+
+
+def test_statistics_are_those_of_timm() -> None:
+    assert (CHANNEL_MEAN, CHANNEL_STD) == (timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD)
+
+
+def test_arrays_and_tensors_give_the_same_input() -> None:
+    torch.testing.assert_close(to_model_input(FRAMES), to_model_input(torch.from_numpy(FRAMES)), rtol=0, atol=0)
+    read_only = FRAMES.copy()
+    read_only.flags.writeable = False
+    torch.testing.assert_close(to_model_input(read_only), to_model_input(FRAMES), rtol=0, atol=0)
+    torch.testing.assert_close(to_model_input(FRAMES[:, ::-1]), to_model_input(FRAMES[:, ::-1].copy()), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("frames", [FRAMES, torch.from_numpy(FRAMES), FRAMES[:0]], ids=["array", "tensor", "no frames"])
+def test_valid_frames_pass(frames: np.ndarray) -> None:
+    check_frames(frames, 12)
+    check_frames(frames)
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        (FRAMES.astype(np.float32) / 255, r"float32 \(5, 12, 12, 3\): they must be uint8 \(batch, 84, 84, 3\)"),
+        (FRAMES, r"shape \(5, 12, 12, 3\): it must be \(batch, 84, 84, 3\)"),
+        (FRAMES[0], r"add the batch axis with frames\[None\]"),
+        (FRAMES.transpose(0, 3, 1, 2), r"shape \(5, 3, 12, 12\)"),
+        ([FRAMES], "frames are list"),
+    ],
+)
+def test_other_frames_are_refused(frames: object, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        check_frames(frames, 84)  # type: ignore[arg-type]  # what callers without a type checker pass
