@@ -172,7 +172,7 @@ def _warnings(source: Manifest, teacher: ClipTeacher) -> tuple[str, ...]:
 def _label_shard(
     frames: Path, shard: ShardEntry, teacher: ClipTeacher, progress: Callable[[], None]
 ) -> Iterator[tuple[str, Members]]:
-    """The labelled samples of a shard: the student's frame is copied byte by byte, the teacher's becomes an embedding."""
+    """The labelled samples of a shard: the student's frame is copied as it is, the teacher's becomes an embedding."""
     samples = list(read_shard(frames, shard))
     for start in range(0, len(samples), teacher.batch_size):
         batch = samples[start : start + teacher.batch_size]
