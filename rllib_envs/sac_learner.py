@@ -8,7 +8,6 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from torch import Tensor
 
 from datamodules.errors import SuiteError
-from rllib_envs.sac_networks import SacNetworks
 from rllib_envs.sac_update import Batch, SacUpdate
 
 
@@ -22,9 +21,8 @@ class SacLearner(TorchLearner):  # type: ignore[misc]  # ray ships no types
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
         """Make the SAC update; its optimizers are registered so that RLlib saves and restores them."""
         module = self.module[module_id]
-        networks: SacNetworks = module.networks
         self._sac = SacUpdate(
-            networks,
+            module.networks(),
             module.action_space,
             gamma=config.gamma,
             tau=config.tau,
@@ -56,3 +54,7 @@ class SacLearner(TorchLearner):  # type: ignore[misc]  # ray ships no types
             )
         self.metrics.log_dict({name: value.item() for name, value in scalars.items()}, key=DEFAULT_MODULE_ID, window=1)
         return {}, {DEFAULT_MODULE_ID: scalars["critic_loss"]}, {}
+
+    def compute_loss_for_module(self, **kwargs: Any) -> Tensor:
+        """Unused: actor, critics and temperature each follow a loss of their own, in turn, inside `SacUpdate`."""
+        raise NotImplementedError("SacLearner._update takes the gradient steps")

@@ -11,7 +11,7 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor
 
 from datamodules.errors import SettingsError
-from rllib_envs.sac_networks import SacNetworks
+from rllib_envs.sac_networks import SacNetworks, make_networks
 
 
 class SacModule(TorchRLModule, InferenceOnlyAPI):  # type: ignore[misc]  # ray ships no types
@@ -29,31 +29,38 @@ class SacModule(TorchRLModule, InferenceOnlyAPI):  # type: ignore[misc]  # ray s
                     f"{name} space {space} is not supported: SAC here takes flat Box or Discrete spaces"
                 )
         config: dict[str, Any] = self.model_config
-        self.networks = SacNetworks(
+        networks = make_networks(
             math.prod(self.observation_space.shape),
             self.action_space,
             config["hidden"],
             config["initial_temperature"],
         )
+        # Attributes of the module itself: RLlib 2.60 cannot remove nested ones on env runners.
+        self.actor, self.log_temperature = networks.actor, networks.log_temperature
+        self.critics, self.target_critics = networks.critics, networks.target_critics
         self._random_steps: int = config["learning_starts"]
 
     def get_non_inference_attributes(self) -> list[str]:
         """What an env runner does not need; RLlib removes it there."""
-        return ["networks.critics", "networks.target_critics", "networks.log_temperature"]
+        return ["critics", "target_critics", "log_temperature"]
+
+    def networks(self) -> SacNetworks:
+        """The networks to train; on a learner only."""
+        return SacNetworks(self.actor, self.critics, self.target_critics, self.log_temperature)
 
     @torch.inference_mode()
     def _forward_inference(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Tensor]:
-        return {Columns.ACTIONS: self.networks.actor.act(batch[Columns.OBS], explore=False)}
+        return {Columns.ACTIONS: self.actor.act(batch[Columns.OBS], explore=False)}
 
     @torch.inference_mode()
     def _forward_exploration(self, batch: dict[str, Any], t: int = 0, **kwargs: Any) -> dict[str, Tensor]:
         """Uniformly random actions in the first `learning_starts` steps (as in SB3), then the policy's samples."""
         observations = batch[Columns.OBS]
         if t >= self._random_steps:
-            return {Columns.ACTIONS: self.networks.actor.act(observations, explore=True)}
+            return {Columns.ACTIONS: self.actor.act(observations, explore=True)}
         if isinstance(self.action_space, spaces.Discrete):
             return {Columns.ACTIONS: torch.randint(int(self.action_space.n), (len(observations),))}
         return {Columns.ACTIONS: torch.rand(len(observations), *self.action_space.shape) * 2.0 - 1.0}
 
     def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        raise NotImplementedError("SacLearner takes its gradient steps on `networks` directly")
+        raise NotImplementedError("SacLearner takes its gradient steps on `networks()`")

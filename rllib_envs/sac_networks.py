@@ -6,6 +6,7 @@ No Ray here: a saved policy is usable from any Python program.
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -94,27 +95,35 @@ class TwinCritics(nn.Module):
         return hidden
 
 
-class SacNetworks(nn.Module):
+@dataclass(frozen=True)
+class SacNetworks:
     """Everything that SAC trains: actor, twin critics, their slow copies, and the entropy temperature."""
 
-    def __init__(
-        self,
-        observation_size: int,
-        action_space: ActionSpace,
-        hidden: Sequence[int],
-        initial_temperature: float,
-    ) -> None:
-        super().__init__()
-        self.actor = Actor(observation_size, action_space, hidden)
-        if isinstance(action_space, spaces.Discrete):
-            inputs, outputs = observation_size, int(action_space.n)
-        else:
-            inputs, outputs = observation_size + math.prod(action_space.shape), 1
-        self.critics = TwinCritics(inputs, hidden, outputs)
-        self.target_critics = TwinCritics(inputs, hidden, outputs)
-        self.target_critics.load_state_dict(self.critics.state_dict())
-        self.target_critics.requires_grad_(False)
-        self.log_temperature = nn.Parameter(torch.tensor(math.log(initial_temperature)))
+    actor: Actor
+    critics: TwinCritics
+    target_critics: TwinCritics
+    """the critics' slow copies; they take no gradients"""
+    log_temperature: nn.Parameter
+    """natural logarithm of the entropy's weight, a scalar"""
+
+
+def make_networks(
+    observation_size: int, action_space: ActionSpace, hidden: Sequence[int], initial_temperature: float
+) -> SacNetworks:
+    """Networks for a task's spaces; the slow copies start equal to the critics."""
+    if isinstance(action_space, spaces.Discrete):
+        inputs, outputs = observation_size, int(action_space.n)
+    else:
+        inputs, outputs = observation_size + math.prod(action_space.shape), 1
+    critics = TwinCritics(inputs, hidden, outputs)
+    target_critics = TwinCritics(inputs, hidden, outputs)
+    target_critics.load_state_dict(critics.state_dict())
+    return SacNetworks(
+        actor=Actor(observation_size, action_space, hidden),
+        critics=critics,
+        target_critics=target_critics.requires_grad_(False),
+        log_temperature=nn.Parameter(torch.tensor(math.log(initial_temperature))),
+    )
 
 
 def action_size(action_space: ActionSpace) -> int:

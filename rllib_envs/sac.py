@@ -1,0 +1,183 @@
+"""Soft actor-critic as an RLlib algorithm: sample, store, update, hand the new policy to the sampler."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.core.learner.training_data import TrainingData
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ray.rllib.execution.rollout_ops import synchronous_parallel_sample
+from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
+from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, LEARNER_RESULTS
+
+from rllib_envs.callbacks import TrueReturn
+from rllib_envs.replay import ReplayBuffer, Transitions
+from rllib_envs.sac_learner import SacLearner
+from rllib_envs.sac_module import SacModule
+from rllib_envs.sac_networks import action_size
+from rllib_envs.settings import SacSettings
+
+STEPS_BETWEEN_UPDATES = 16
+"""agent decisions between two calls of the learner: enough to share RLlib's bookkeeping, few beside an episode"""
+
+STEPS_BETWEEN_RESULTS = 256
+"""agent decisions in one `train()` call, whose results RLlib compiles and hands to Tune"""
+
+REPLAY_FILE = "replay.safetensors"
+
+
+class SacConfig(AlgorithmConfig):  # type: ignore[misc]  # ray ships no types
+    """RLlib's configuration of `Sac`. The settings arrive through `sac()`; the rest are RLlib's own methods."""
+
+    def __init__(self, algo_class: type | None = None) -> None:
+        super().__init__(algo_class=algo_class or Sac)
+        self.lr = None  # each optimizer has a rate of its own
+        self.callbacks(TrueReturn)
+        self.sac(SacSettings())
+
+    def sac(self, settings: SacSettings) -> "SacConfig":
+        """Take over the settings; returns self, as RLlib's own methods do."""
+        self.hidden = tuple(settings.hidden)
+        self.initial_temperature = settings.initial_temperature
+        self.tau = settings.tau
+        self.actor_lr = settings.actor_lr
+        self.critic_lr = settings.critic_lr
+        self.temperature_lr = settings.temperature_lr
+        self.updates_per_step = settings.updates_per_step
+        self.replay_capacity = settings.replay_capacity
+        self.learning_starts = settings.learning_starts
+        self.training(gamma=settings.gamma, train_batch_size_per_learner=settings.batch_size)
+        self.env_runners(
+            num_env_runners=0,
+            num_envs_per_env_runner=settings.num_envs,
+            rollout_fragment_length=max(1, STEPS_BETWEEN_UPDATES // settings.num_envs),
+            gym_env_vectorize_mode="vector_entry_point",
+        )
+        # Every simulator takes -1 to 1 (simulators.py), which is what the policy gives.
+        self.environment(normalize_actions=False, clip_actions=False)
+        self.reporting(min_sample_timesteps_per_iteration=STEPS_BETWEEN_RESULTS)
+        return self
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        names = ("hidden", "initial_temperature", "learning_starts")
+        return RLModuleSpec(module_class=SacModule, model_config={name: getattr(self, name) for name in names})
+
+    def get_default_learner_class(self) -> type[SacLearner]:
+        return SacLearner
+
+
+class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
+    """Off-policy training from an array replay buffer; `steps` and `updates` count agent decisions and gradient steps.
+
+    A checkpoint (`save_to_path`, Tune) holds everything but the simulators' states: weights, optimizers, replay
+    buffer, counters and the generator that draws batches.
+    """
+
+    @classmethod
+    def get_default_config(cls) -> SacConfig:
+        return SacConfig()
+
+    def setup(self, config: SacConfig) -> None:
+        """Build RLlib's parts, then the replay buffer for their spaces."""
+        super().setup(config)
+        observation_space, action_space = self.spaces[INPUT_ENV_SINGLE_SPACES]
+        self.replay = ReplayBuffer(
+            self.config.replay_capacity, int(np.prod(observation_space.shape)), action_size(action_space)
+        )
+        self.steps = 0
+        self.updates = 0
+        self._updates_owed = 0.0
+        self._generator = np.random.default_rng(self.config.seed)
+
+    def training_step(self) -> None:
+        """Sample a few steps, store them, and take the gradient steps that are due for them."""
+        episodes, results = synchronous_parallel_sample(
+            worker_set=self.env_runner_group,
+            sample_timeout_s=self.config.sample_timeout_s,
+            _uses_new_env_runners=True,
+            _return_metrics=True,
+        )
+        self.metrics.aggregate(results, key=ENV_RUNNER_RESULTS)
+        transitions = transitions_of(episodes)
+        self.replay.add_batch(transitions)
+        self.steps += len(transitions)
+        if self.steps <= self.config.learning_starts:
+            return
+        self._updates_owed += len(transitions) * self.config.updates_per_step
+        due = int(self._updates_owed)
+        if due:
+            self._updates_owed -= due
+            self._update(due)
+
+    def _update(self, gradient_steps: int) -> None:
+        rows = gradient_steps * self.config.train_batch_size_per_learner
+        sampled = SampleBatch(vars(self.replay.sample(rows, self._generator)))
+        batch = MultiAgentBatch({DEFAULT_MODULE_ID: sampled}, env_steps=rows)
+        results = self.learner_group.update(training_data=TrainingData(batch=batch))
+        self.metrics.aggregate(results, key=LEARNER_RESULTS)
+        self.updates += gradient_steps
+        if self.env_runner_group.num_remote_workers():
+            self.env_runner_group.sync_weights(from_worker_or_learner_group=self.learner_group, inference_only=True)
+        else:  # sync_weights would pass the weights through Ray's object store
+            state = self.learner_group.get_state(
+                components=f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}", inference_only=True
+            )
+            self.env_runner.set_state(state[COMPONENT_LEARNER])
+
+    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """RLlib's state and the counters; the replay buffer has a file of its own."""
+        state: dict[str, Any] = super().get_state(*args, **kwargs)
+        state["sac"] = {
+            "steps": self.steps,
+            "updates": self.updates,
+            "updates_owed": self._updates_owed,
+            "generator": self._generator.bit_generator.state,
+        }
+        return state
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take over a state of `get_state`."""
+        super().set_state(state)
+        if "sac" in state:
+            counters = state["sac"]
+            self.steps, self.updates = counters["steps"], counters["updates"]
+            self._updates_owed = counters["updates_owed"]
+            self._generator.bit_generator.state = counters["generator"]
+
+    def save_to_path(self, path: str | Path | None = None, **kwargs: Any) -> str:
+        """RLlib's checkpoint and, in the same folder, the replay buffer, which the new API stack leaves out."""
+        folder: str = super().save_to_path(path, **kwargs)
+        self.replay.save(Path(folder) / REPLAY_FILE)
+        return folder
+
+    def restore_from_path(self, path: str | Path, *args: Any, **kwargs: Any) -> None:
+        """The inverse of `save_to_path`; a single component can be restored as in RLlib."""
+        super().restore_from_path(path, *args, **kwargs)
+        if kwargs.get("component") is None:
+            self.replay.load(Path(path) / REPLAY_FILE)
+
+
+def transitions_of(episodes: list[SingleAgentEpisode]) -> Transitions:
+    """The transitions of RLlib's episode chunks.
+
+    The env runner has already dropped the dummy step in which a NEXT_STEP vector environment resets, so that each
+    chunk's last observation is the one its last action led to. Only termination, not truncation, ends the future.
+    """
+    chunks = [episode for episode in episodes if len(episode)]
+    observations = [np.asarray(chunk.get_observations(), np.float32) for chunk in chunks]
+    terminated = [np.zeros(len(chunk), np.float32) for chunk in chunks]
+    for chunk, flags in zip(chunks, terminated, strict=True):
+        flags[-1] = chunk.is_terminated
+    actions = np.concatenate([np.asarray(chunk.get_actions(), np.float32) for chunk in chunks])
+    return Transitions(
+        observations=np.concatenate([each[:-1] for each in observations]),
+        actions=actions.reshape(len(actions), -1),
+        rewards=np.concatenate([np.asarray(chunk.get_rewards(), np.float32) for chunk in chunks]),
+        next_observations=np.concatenate([each[1:] for each in observations]),
+        terminated=np.concatenate(terminated),
+    )
