@@ -1,6 +1,6 @@
 """Did the sentence train the agent? The answer in words, from the returns alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +11,8 @@ from sweeps.trial_files import TrialFiles
 
 Verdict = Literal["better", "worse", "unclear", "unknown"]
 
+BY_SENTENCE = ("student", "teacher")
+"""rewards that come from the prompts"""
 TRAINED_ON = {
     "student": "trained on the student's reading of this sentence",
     "teacher": "trained on the teacher's reading of this sentence at every step",
@@ -42,18 +44,21 @@ def answer_of(files: TrialFiles) -> Answer:
     if agent is None or random is None:
         return Answer("unknown", "Not known yet.", f"This trial has not been evaluated against a random policy.{cost}")
     verdict = _verdict(agent["episodes"], random["episodes"])
+    by_sentence = files.reward in BY_SENTENCE
     trained = TRAINED_ON[files.reward]
     reached = f"{returns_in_words(agent)}, against {returns_in_words(random)} for a random policy"
     match verdict:
         case "better":
             ratio = f", {number(agent['mean'] / random['mean'])} times as much" if random["mean"] > 0 else ""
             return Answer(
-                verdict, "Yes.", f"The agent, {trained}, reaches a mean true return of {reached}{ratio}.{cost}"
+                verdict,
+                "Yes." if by_sentence else "It learned.",
+                f"The agent, {trained}, reaches a mean true return of {reached}{ratio}.{cost}",
             )
         case "worse":
             return Answer(
                 verdict,
-                "No.",
+                "No." if by_sentence else "It did not learn.",
                 f"The agent, {trained}, does worse than acting at random: its mean true return is {reached}.{cost}",
             )
         case _:
@@ -65,7 +70,7 @@ def answer_of(files: TrialFiles) -> Answer:
             )
 
 
-def returns_in_words(entry: dict[str, Any]) -> str:
+def returns_in_words(entry: Mapping[str, Any]) -> str:
     """'512 (95 % interval 480 to 543, 10 episodes)'."""
     count = len(entry["episodes"])
     if count == 1:
@@ -91,13 +96,13 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def total_seconds(result: dict[str, Any]) -> float | None:
-    """Seconds of the whole trial."""
-    seconds = result.get("seconds", {})
-    return float(seconds["total"]) if "total" in seconds else None
+def total_seconds(result: Mapping[str, Any]) -> float | None:
+    """Seconds of all stages together; the stage that writes the page cannot know its own yet."""
+    stages = {name: seconds for name, seconds in result.get("seconds", {}).items() if name != "total"}
+    return float(sum(stages.values())) if stages else None
 
 
-def _cost(result: dict[str, Any]) -> str:
+def _cost(result: Mapping[str, Any]) -> str:
     parts = []
     if (seconds := total_seconds(result)) is not None:
         parts.append(duration(seconds))

@@ -122,7 +122,7 @@ def learning_curve(
         if random_policy is not None:
             upper.axhspan(random_policy.low, random_policy.high, color=SOFT, alpha=0.25, linewidth=0)
             upper.axhline(random_policy.mean, color=SOFT, linestyle=(0, (4, 2)), label="random policy")
-        _curve(upper, true_return, AGENT, "agent, while it trains")
+        _curve(upper, true_return, AGENT, "agent in training")
         if final is not None:
             bar = np.array([[final.mean - final.low], [final.high - final.mean]])
             upper.errorbar(
@@ -134,10 +134,12 @@ def learning_curve(
                 markersize=5,
                 capsize=3,
                 linestyle="none",
-                label="agent, final evaluation",
+                label="final agent",
             )
         upper.set_title("True return (the simulator's own reward, an episode)")
-        upper.legend(loc="best", fontsize=9)
+        figure.legend(
+            *upper.get_legend_handles_labels(), loc="outside upper right", ncols=3, fontsize=9, columnspacing=1.2
+        )
         lower: Axes = rows[-1, 0]
         if learned_return:
             _curve(lower, learned_return, STUDENT, "learned return")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from datamodules.results import write_atomically
 from sweeps import figures
-from sweeps.answer import answer_of, duration, number, returns_in_words, total_seconds
+from sweeps.answer import BY_SENTENCE, answer_of, duration, number, returns_in_words, total_seconds
 from sweeps.trial_files import RewardedFrame, TrialFiles, read_trial
 
 VIDEO_BYTES = 3_500_000
@@ -59,7 +59,7 @@ def write_report(trial: Path) -> Path:
 def page_content(files: TrialFiles) -> dict[str, Any]:
     """Everything the template shows, already in words; None or empty where this trial has nothing to show."""
     result = files.result
-    by_sentence = files.reward in ("student", "teacher")
+    by_sentence = files.reward in BY_SENTENCE
     prompts = result.get("prompts") if by_sentence else None
     return {
         "task": result["task"],

@@ -21,7 +21,11 @@ def entry(episodes: list[float]) -> dict[str, Any]:
 
 def files(agent: list[float] | None, random: list[float], reward: str = "student") -> TrialFiles:
     """A trial of which nothing but returns and costs is known."""
-    result: dict[str, Any] = {"random_return": entry(random), "teacher_queries": 8000, "seconds": {"total": 552.4}}
+    result: dict[str, Any] = {
+        "random_return": entry(random),
+        "teacher_queries": 8000,
+        "seconds": {"label": 200.4, "train": 352.0},
+    }
     if agent is not None:
         result["true_return"] = entry(agent)
     return TrialFiles(Path("trial"), result, {}, None, (), {"reward": reward}, {}, None)
@@ -77,6 +81,13 @@ def test_no_ratio_where_the_random_policy_is_below_zero() -> None:
 )
 def test_the_reward_is_named(reward: str, words: str) -> None:
     assert words in answer_of(files(GOOD, POOR, reward)).sentence
+
+
+@pytest.mark.parametrize("reward", ["true", "random"])
+def test_yes_is_kept_for_sentences(reward: str) -> None:
+    """The page's question is whether the sentence trained the agent; these rewards have none."""
+    assert answer_of(files(GOOD, POOR, reward)).word == "It learned."
+    assert answer_of(files(POOR, GOOD, reward)).word == "It did not learn."
 
 
 def test_without_an_evaluation_nothing_is_claimed() -> None:

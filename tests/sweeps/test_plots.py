@@ -69,7 +69,7 @@ def test_png_has_its_signature() -> None:
 def test_learning_curve_starts_at_step_zero_and_names_its_axes_and_lines() -> None:
     shown = texts(DRAWINGS["learning_curve"]().svg())
 
-    assert {"0", "agent steps", "random policy", "agent, while it trains", "agent, final evaluation"} <= set(shown)
+    assert {"0", "agent steps", "random policy", "agent in training", "final agent"} <= set(shown)
     assert any(text.startswith("True return") for text in shown)
     assert any(text.startswith("Learned return") for text in shown)
 

@@ -122,6 +122,13 @@ def test_queries_saved_are_agent_steps_less_teacher_queries(path: Path) -> None:
     assert "asking the teacher at every agent step would have taken 12,000 4,000" in Page(path).text
 
 
+def test_seconds_are_the_stages_whether_or_not_their_total_is_written_yet(trial: Path) -> None:
+    """The page is a stage itself: when it is written, result.json holds neither its seconds nor the total."""
+    change(trial / "result.json", lambda result: [result["seconds"].pop(name) for name in ("report", "total")])
+
+    assert "6 min 59 s and 8,000 teacher queries" in Page(write_report(trial)).text
+
+
 def test_a_run_that_saved_no_queries_says_so(trial: Path) -> None:
     change(trial / "result.json", lambda result: result.update(teacher_queries=20_000))
 
