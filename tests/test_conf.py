@@ -12,6 +12,7 @@ from datamodules.tasks import Task
 from lightning_modules.sentences import read_sentences
 from lightning_modules.settings import TeacherSettings
 from rllib_envs.settings import SacSettings
+from scripts.fit_student import main as fit_student
 from sweeps.settings import TrialConfig
 
 ROOT = Path(__file__).parents[1]
@@ -48,6 +49,13 @@ def test_task_is_named_after_its_file(path: Path) -> None:
 def test_captions_are_valid_in_both_parts() -> None:
     train, held_out = read_sentences(SENTENCES), read_sentences(SENTENCES, held_out=True)
     assert train != held_out
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "student").glob("*.yaml")), ids=name_of)
+def test_student_file_holds_valid_settings(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:  # prints the whole configuration and ends before any work
+        fit_student(["fit", f"--config={path}", "--data.labels=runs/x/labels", "--print_config"])
+    assert ended.value.code in (0, None), capsys.readouterr().err
 
 
 def test_every_folder_of_conf_is_tested() -> None:

@@ -1,0 +1,118 @@
+"""What the README says is true: its map is the tree, its commands exist, its Python runs."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from datamodules.conf import read_conf
+from datamodules.tasks import Prompts, Task
+from lightning_modules.fidelity import Fidelity
+from lightning_modules.rewards import Standardisation
+from lightning_modules.student_files import StudentCard, save_student
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+ROOMS = ("datamodules", "lightning_modules", "rllib_envs", "sweeps", "scripts")
+COMMANDS = re.findall(r"^    (python -m scripts\..*)$", README, re.MULTILINE)
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+
+
+def files_of_the_map() -> list[str]:
+    """Paths in the README's map, where a folder stands above its files."""
+    paths, folder = [], ""
+    for line in README.partition("<!-- map: start -->")[2].partition("<!-- map: end -->")[0].splitlines():
+        entry = re.match(r" {4,}(\S+) ", line + " ")
+        if entry and entry[1].endswith("/"):
+            folder = entry[1]
+        elif entry:
+            paths.append(folder + entry[1])
+    return paths
+
+
+def source_files() -> set[str]:
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *ROOMS],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+    present = (path for path in listed if (ROOT / path).is_file())
+    return {path for path in present if not path.endswith(("__init__.py", "py.typed"))}
+
+
+def test_map_lists_every_source_file_once() -> None:
+    listed = files_of_the_map()
+    assert sorted(listed) == sorted(source_files())
+
+
+def test_files_and_anchors_named_in_the_text_exist() -> None:
+    named = set(re.findall(r"\b(?:conf|docs)/[\w/]+\.\w+", README)) | set(re.findall(r"\]\((\w+(?:\.md)?)\)", README))
+    assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
+
+
+def test_make_targets_exist() -> None:
+    for target in set(re.findall(r"`?make ([a-z]+)`?(?=\n|`)", README)):
+        planned = subprocess.run(["make", "-n", target], cwd=ROOT, check=False, capture_output=True, text=True)
+        assert planned.returncode == 0, planned.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.split()[2].removeprefix("scripts."))
+def test_command_and_its_options_exist(command: str) -> None:
+    words = shlex.split(command)[2:]
+    subcommand = [word for word in words[1:2] if not word.startswith("-")]
+    shown = subprocess.run(
+        [sys.executable, "-m", words[0], *subcommand, "--help"],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    for option in (word for word in words if word.startswith("--")):
+        assert re.search(rf"{re.escape(option)}[ ,\n]", shown), f"{words[0]} has no {option}"
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Path:
+    """A folder with the project's conf/ and a student where `make demo` leaves one; its weights are random."""
+    task = read_conf(Task, ROOT / "conf/tasks/cartpole_swingup.yaml")
+    card = StudentCard(
+        task=task.name,
+        backbone="mobilenetv3_small_050",
+        pixels=task.render.frame_pixels,
+        head_width=16,
+        patch_size=None,
+        prompts=Prompts(goal=("a pole upright",)),
+        standardisation=Standardisation(mean=0.2, std=0.05),
+        manifest_digest="0" * 64,
+        fidelity=Fidelity(**dict.fromkeys(Fidelity.__dataclass_fields__, 0)),
+    )
+    save_student(tmp_path / "runs/demo/student", card.network(), card)
+    (tmp_path / "conf").symlink_to(ROOT / "conf")
+    return tmp_path
+
+
+def test_python_example_runs_without_ray_and_lightning(workplace: Path) -> None:
+    example = re.findall(r"```python\n(.+?)```", README, re.DOTALL)
+    assert len(example) == 1
+    checked = example[0] + (
+        "import sys\nassert not {'ray', 'pytorch_lightning', 'open_clip', 'mlflow'} & set(sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", checked], cwd=workplace, env=ENVIRONMENT, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"learned return -?[\d.]+, true return [\d.]+\n", done.stdout)
+
+
+def test_task_of_the_readme_is_a_valid_task(tmp_path: Path) -> None:
+    block = re.search(r"(?:^    .*\n)+", README[README.index("    name: pendulum_swingup") :], re.MULTILINE)
+    assert block is not None
+    (tmp_path / "task.yaml").write_text(re.sub(r"^    ", "", block[0], flags=re.MULTILINE))
+    assert read_conf(Task, tmp_path / "task.yaml").simulator == "pendulum-swingup"
