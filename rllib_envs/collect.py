@@ -1,8 +1,8 @@
 """Roll policies that know nothing, keep frames.
 
 The student must know the states that a trained agent will visit later, and random actions from a task's own starts
-never show them. So most episodes start anywhere (poses of all kinds, those near the goal included) and are driven by
-smooth noise, whose strength and duration differ from episode to episode: still, trembling, swinging, thrown about.
+never show them. So most episodes start anywhere (poses of all kinds, those near the goal included), and most are driven
+by smooth noise, whose strength and duration differ from one to the next: still, trembling, swinging, thrown about.
 """
 
 import time
@@ -27,6 +27,7 @@ from rllib_envs.simulators import Simulator, make_simulator
 Policy = Callable[[], Any]
 """Gives the next action; collection policies see nothing."""
 
+MEAN_SCENE_STEPS = 8  # agent decisions between two jumps
 LONGEST_MEMORY = 0.98  # of smooth noise: the share of the last decision's value that stays
 STRONGEST_NOISE = 1.5  # beyond 1 the action is pressed against its limits for much of the time
 
@@ -95,18 +96,15 @@ def collect_folder(task: Task, settings: CollectSettings, out: Path, seed: int) 
 def _samples(simulator: Simulator, settings: CollectSettings, seed: int) -> Iterator[Sample]:
     task, steps = simulator.task, settings.episode_steps
     for first in range(0, settings.frames, steps):
-        episode = first // steps
-        generator = np.random.default_rng([seed, episode])
-        start = _start(simulator, settings, generator)
-        policy, act = _draw_policy(simulator.action_space, settings, generator)
-        for step in range(min(steps, settings.frames - first)):
-            outcome = simulator.step(act())
+        generator = np.random.default_rng([seed, first // steps])
+        roll = roll_episode(simulator, settings, generator)
+        for step, (policy, true_reward) in zip(range(min(steps, settings.frames - first)), roll, strict=False):
             yield Sample(
-                episode=episode,
+                episode=first // steps,
                 step=step,
                 state=simulator.state(),
-                true_reward=outcome.true_reward,
-                policy=f"{policy} from {start}",
+                true_reward=true_reward,
+                policy=policy,
                 seed=seed,
                 task=task.name,
                 frame=simulator.render(task.render.frame_pixels),
@@ -114,19 +112,37 @@ def _samples(simulator: Simulator, settings: CollectSettings, seed: int) -> Iter
             )
 
 
-def _start(simulator: Simulator, settings: CollectSettings, generator: np.random.Generator) -> str:
-    """Bring the simulator to an episode's first state. Returns what it is called in the samples."""
-    if generator.random() < settings.anywhere_share:
-        simulator.random_state(generator)
-        return "anywhere"
-    simulator.reset(int(generator.integers(2**31)))
-    return "reset"
+def roll_episode(
+    simulator: Simulator, settings: CollectSettings, generator: np.random.Generator
+) -> Iterator[tuple[str, float]]:
+    """Step the simulator without end; yields the policy's name and the true reward after each agent decision.
+
+    An episode that starts anywhere jumps on every now and then: goals are often unstable (a pole falls within a
+    second), and without jumps most of their frames would show the fall. One that starts from a reset is joined at a
+    random moment, mostly an early one: where policies that know nothing end up is what an agent sees first.
+    """
+    anywhere = generator.random() < settings.anywhere_share
+    jump_probability = 1 / MEAN_SCENE_STEPS if anywhere else 0.0
+    while True:
+        policy, act = _draw_policy(simulator.action_space, settings, generator)
+        if anywhere:
+            policy += " from anywhere"
+            simulator.random_state(generator)
+        else:
+            policy += " from reset"
+            simulator.reset(int(generator.integers(2**31)))
+            for _ in range(int(simulator.task.episode_steps * generator.random() ** 2)):
+                simulator.step(act())
+        over = False
+        while not over:
+            yield policy, simulator.step(act()).true_reward
+            over = generator.random() < jump_probability
 
 
 def _draw_policy(
     space: spaces.Box | spaces.Discrete[Any], settings: CollectSettings, generator: np.random.Generator
 ) -> tuple[str, Policy]:
-    """A policy of one episode, with its name."""
+    """A policy, with its name."""
     if generator.random() < settings.noise_share:
         memory = generator.uniform(0.0, LONGEST_MEMORY)
         if isinstance(space, spaces.Discrete):
@@ -140,7 +156,7 @@ def _draw_policy(
 
 def _smooth_noise(shape: tuple[int, ...], memory: float, generator: np.random.Generator) -> Policy:
     """An autoregressive process of order 1 with its own strength and its own centre, clipped to -1 to 1."""
-    strength = generator.uniform(0.0, STRONGEST_NOISE)
+    strength = STRONGEST_NOISE * generator.random() ** 2
     centre = generator.normal(size=shape) * strength / 2
     value = generator.normal(size=shape)
 

@@ -13,7 +13,7 @@ from datamodules.errors import DataError, SettingsError, UnknownNameError
 from datamodules.tasks import Camera, Task
 from rllib_envs.mujoco_scene import MujocoScene
 from rllib_envs.rendering import check_frame_buffer
-from rllib_envs.simulators import ActionScale, Outcome, Simulator, unbounded_box
+from rllib_envs.simulators import ActionScale, Outcome, Simulator, draw_strength, unbounded_box
 
 KINDS = ("gymnasium.envs.mujoco", "gymnasium.envs.classic_control")
 CANVAS_PIXELS = 336
@@ -162,7 +162,7 @@ class ClassicControlSimulator(_GymnasiumSimulator):
         bounded = np.isfinite(low) & np.isfinite(high)
         inside = generator.uniform(np.where(bounded, low, 0), np.where(bounded, high, 1))
         target = np.where(bounded, inside, generator.normal(size=size))
-        self.set_state(start + generator.random() * (target - start))
+        self.set_state(start + draw_strength(generator) * (target - start))
 
     def render(self, pixels: int, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         """See Simulator."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from datamodules.errors import DataError
 from datamodules.tasks import Camera, Task
 from rllib_envs.rendering import SceneRenderer, check_frame_buffer, model_digest, resolve_camera, shared_renderer
+from rllib_envs.simulators import draw_strength
 
 STATE_PARTS = (
     mujoco.mjtState.mjSTATE_FULLPHYSICS
@@ -23,6 +24,8 @@ STATE_PARTS = (
 PROBE_SEEDS = (0, 1, 2)
 DEEPEST_CONTACT = -0.01  # metres; a random pose that sinks deeper into the ground is drawn again
 POSE_DRAWS = 20
+FASTEST_SLIDE = 1.0  # metres a second, one standard deviation of the fastest random states
+FASTEST_TURN = 5.0  # radians a second
 
 
 class MujocoScene:
@@ -44,6 +47,7 @@ class MujocoScene:
         self._renderer: SceneRenderer | None = None
         self._physics_size = mujoco.mj_stateSize(model, STATE_PARTS)
         self._drawn_anew = self._find_arrays_drawn_anew()
+        self._velocity_scale = _velocity_scale(model)
 
     def state(self) -> NDArray[np.float64]:
         """Physics state and the model arrays that resets draw anew, float64 (S,)."""
@@ -76,14 +80,14 @@ class MujocoScene:
         model, data = self._model, self._data
         self._reset(int(generator.integers(2**31)))
         start = data.qpos.copy() if generator.random() < 0.5 else model.qpos0.copy()
-        strength = generator.random() ** 2
+        strength = draw_strength(generator)
         for _ in range(POSE_DRAWS):
             data.qpos[:] = start
             self._mix_in_random_pose(strength, generator)
             mujoco.mj_forward(model, data)
             if data.ncon == 0 or data.contact.dist[: data.ncon].min() > DEEPEST_CONTACT:
                 break
-        data.qvel[:] = generator.normal(size=model.nv) * generator.random() ** 2 * 5.0
+        data.qvel[:] = generator.normal(size=model.nv) * generator.random() ** 3 * self._velocity_scale
         mujoco.mj_forward(model, data)
 
     def render(self, pixels: int, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
@@ -134,9 +138,21 @@ class MujocoScene:
                 turned = (1 - strength) * qpos[at : at + 4] + strength * generator.normal(size=4)
                 qpos[at : at + 4] = turned / np.linalg.norm(turned)
             elif limited:
-                low, high = model.jnt_range[joint]
-                qpos[at] += strength * (generator.uniform(low, high) - qpos[at])
+                target = generator.uniform(*model.jnt_range[joint])
+                # a cart on its rail may be anywhere while the pole on it stands
+                qpos[at] += (1.0 if kind == mujoco.mjtJoint.mjJNT_SLIDE else strength) * (target - qpos[at])
             elif kind == mujoco.mjtJoint.mjJNT_HINGE:
                 qpos[at] += strength * generator.uniform(-np.pi, np.pi)
             else:
                 qpos[at] += strength * generator.uniform(-0.5, 0.5)
+
+
+def _velocity_scale(model: Any) -> NDArray[np.float64]:
+    """Speed of each degree of freedom, float64 (nv,), in metres or radians a second."""
+    scale = np.full(model.nv, FASTEST_TURN)
+    for kind, first in zip(model.jnt_type, model.jnt_dofadr, strict=True):
+        if kind == mujoco.mjtJoint.mjJNT_SLIDE:
+            scale[first] = FASTEST_SLIDE
+        elif kind == mujoco.mjtJoint.mjJNT_FREE:
+            scale[first : first + 3] = FASTEST_SLIDE
+    return scale

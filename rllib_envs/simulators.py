@@ -74,10 +74,10 @@ def make_simulator(task: Task) -> Simulator:
     prepare_gl()
     # Imported here because dm_control opens a display when it is imported, and Gymnasium users need not wait for it.
     if task.family == "dm_control":
-        from rllib_envs.dm_control_simulator import DmControlSimulator  # noqa: PLC0415
+        from rllib_envs.dm_control_simulator import DmControlSimulator
 
         return DmControlSimulator(task)
-    from rllib_envs.gymnasium_simulators import make_gymnasium_simulator  # noqa: PLC0415
+    from rllib_envs.gymnasium_simulators import make_gymnasium_simulator
 
     return make_gymnasium_simulator(task)
 
@@ -104,3 +104,8 @@ class ActionScale:
 def unbounded_box(size: int) -> spaces.Box:
     """The space of a flat observation, float32 (size,)."""
     return spaces.Box(-np.inf, np.inf, shape=(size,), dtype=np.float32)
+
+
+def draw_strength(generator: np.random.Generator) -> float:
+    """How far `random_state` moves from where it starts: often all the way (1), else mostly a little (towards 0)."""
+    return 1.0 if generator.random() < 0.3 else float(generator.random() ** 2)
