@@ -170,9 +170,10 @@ class RewardVectorEnv(VectorEnv[Any, Any, Any]):
         observations = np.stack([step.observation for step in steps])
         return observations, rewards.copy(), terminated, truncated, {"true_reward": true_rewards}
 
-    def render(self) -> Any:
-        """A tuple of one frame a simulator as the reward sees it, uint8 (P, P, 3)."""
-        return tuple(episode.simulator.render(self.task.render.frame_pixels) for episode in self._episodes)
+    def render(self, pixels: int | None = None) -> Any:
+        """A tuple of one frame a simulator, uint8 (P, P, 3): as the reward sees it, or at another size."""
+        size = pixels or self.task.render.frame_pixels
+        return tuple(episode.simulator.render(size) for episode in self._episodes)
 
     def close_extras(self, **kwargs: Any) -> None:
         """Close the simulators."""
