@@ -60,7 +60,8 @@ def find_teacher(settings: TeacherSettings) -> TeacherSource:
         return TeacherSource(model, settings.weights)
     if "/" in settings.weights or Path(settings.weights).suffix in WEIGHT_SUFFIXES:
         raise MissingDependencyError(
-            f"there is no teacher checkpoint at {settings.weights!r}, seen from the working directory: place it there, {FIX}"
+            f"there is no teacher checkpoint at {settings.weights!r}, seen from the working directory: "
+            f"place it there, {FIX}"
         )
     tags = list_pretrained_tags_by_model(model)
     if get_pretrained_cfg(model, settings.weights) == {}:
