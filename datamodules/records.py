@@ -29,7 +29,7 @@ FRAME, TEACHER_FRAME, EMBEDDING, STATE, FIELDS = "frame.png", "teacher.png", "em
 Members = dict[str, bytes]
 """A sample's files by extension, as they lie in the tar."""
 
-# zlib's fastest level: two thirds of the time for a sixth more bytes on simulator frames.
+# zlib's fastest level: on simulator frames 40 % of the default level's encoding time for 9 % more bytes (measured).
 PNG_COMPRESSION = 1
 
 

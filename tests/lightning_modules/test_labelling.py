@@ -100,10 +100,9 @@ def noting(notes: list[tuple[int, int]]) -> Report:
 
 def test_each_label_is_the_embedding_of_its_own_teacher_frame(labels: Path, teacher: ClipTeacher) -> None:
     samples = list(read_samples(labels))
-    assert [(sample.episode, sample.step) for sample in samples] == [
-        (e, s) for e in range(EPISODES) for s in range(STEPS)
-    ]
-    expected = teacher.embed_frames(np.stack([frame_of(sample.episode, sample.step, 24) for sample in samples]))
+    keys = [(sample.episode, sample.step) for sample in samples]
+    assert keys == [(episode, step) for episode in range(EPISODES) for step in range(STEPS)]
+    expected = teacher.embed_frames(np.stack([frame_of(*key, 24) for key in keys]))
     for sample, embedding in zip(samples, expected, strict=True):
         assert sample.embedding is not None
         np.testing.assert_allclose(sample.embedding, embedding, atol=1e-3)
@@ -150,7 +149,7 @@ def test_new_sentences_for_finished_labels_ask_for_no_frame(frames: Path, teache
 
 @pytest.mark.parametrize(("calls", "finished"), [(1, 0), (4, 1), (7, 2), (11, 3)])
 def test_a_killed_run_goes_on_after_the_last_finished_shard(
-    frames: Path, labels: Path, teacher: ClipTeacher, tmp_path: Path, calls: int, finished: int
+    frames: Path, labels: Path, teacher: ClipTeacher, tmp_path: Path, *, calls: int, finished: int
 ) -> None:
     label_until(calls, frames, teacher, tmp_path)
     assert len(contents(tmp_path)) == finished
@@ -235,7 +234,13 @@ def test_frames_are_not_labelled_in_place_nor_twice(
 
 @pytest.mark.parametrize(("prompts", "message"), [(["pole " * 100], "77"), ([" "], "empty")], ids=["too long", "empty"])
 def test_a_bad_sentence_is_refused_before_any_work(
-    frames: Path, settings: TeacherSettings, teacher: ClipTeacher, tmp_path: Path, prompts: Sequence[str], message: str
+    frames: Path,
+    settings: TeacherSettings,
+    teacher: ClipTeacher,
+    tmp_path: Path,
+    *,
+    prompts: Sequence[str],
+    message: str,
 ) -> None:
     with pytest.raises(SettingsError, match=message):
         check_request(frames, settings, prompts)
@@ -261,7 +266,8 @@ def test_frames_smaller_than_the_teacher_looks_at_are_warned_of(
     save_file(open_clip.create_model("tiny-larger-clip").state_dict(), tmp_path / "larger.safetensors")
     larger = ClipTeacher(TeacherSettings(str(path), str(tmp_path / "larger.safetensors"), device="cpu"))
     result = label_frames(frames, larger, tmp_path / "labels")
-    assert [*result.warnings] == [record.getMessage() for record in caplog.records]
+    told = [record.getMessage() for record in caplog.records if record.name == "lightning_modules.labelling"]
+    assert [*result.warnings] == told
     assert "24 pixels wide" in result.warnings[0]
     assert "looks at 32" in result.warnings[0]
 
