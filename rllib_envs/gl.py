@@ -2,10 +2,12 @@
 
 import ctypes
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Protocol
+from typing import Any
 
 from datamodules.errors import MissingDependencyError
 
@@ -14,11 +16,37 @@ PACKAGES = {"egl": "libegl1 libgl1-mesa-dri", "osmesa": "libosmesa6"}
 NO_BACKEND = "disabled"
 
 
-class GlContext(Protocol):
-    """What mujoco's EGL and OSMesa contexts have in common."""
+class GlContext:
+    """The GL context of this process; `with context.current():` directs this thread's GL calls to it."""
 
-    def make_current(self) -> None:
-        """Direct this thread's GL calls to the context."""
+    def __init__(self, backend: str) -> None:
+        # Taken from mujoco's own modules and not from `mujoco.GLContext`, which was chosen when mujoco was imported.
+        module = import_module(f"mujoco.{backend}")
+        self._context: Any = module.GLContext(1, 1)
+        self._egl: Any = module.EGL if backend == "egl" else None
+        self._context.make_current()
+        # Never destroyed by Python: mujoco and dm_control each close the display in an exit handler of their own, and a
+        # context that is destroyed after them complains on stderr. The end of the process frees it.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._context))
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        """Be current within the block, and hand back to the context that was current before.
+
+        dm_control remembers that its own context is current and never looks again: after a change behind its back
+        `physics.render` would draw into ours.
+        """
+        before = self._egl.eglGetCurrentContext() if self._egl else None
+        if before and before.address == self._context._context.address:
+            yield
+            return
+        display = self._egl.eglGetCurrentDisplay() if before else None
+        self._context.make_current()
+        try:
+            yield
+        finally:
+            if before:
+                self._egl.eglMakeCurrent(display, self._egl.EGL_NO_SURFACE, self._egl.EGL_NO_SURFACE, before)
 
 
 def prepare_gl() -> None:
@@ -57,19 +85,13 @@ def gl_context() -> GlContext:
     try:
         if backend not in PACKAGES:
             raise RuntimeError(f"the GL backend is {backend!r}")
-        # Taken from mujoco's own modules and not from `mujoco.GLContext`, which was chosen when mujoco was imported.
-        context: GlContext = import_module(f"mujoco.{backend}").GLContext(1, 1)
-        context.make_current()
+        return GlContext(backend)
     except Exception as failure:  # PyOpenGL raises a different type for each library and call that is missing
         raise MissingDependencyError(
             f"frames cannot be drawn, no off-screen GL context opens ({failure}): install software GL with "
             f"`apt-get install {PACKAGES['egl']}` or `apt-get install {PACKAGES['osmesa']}`, "
             "and leave MUJOCO_GL unset so that the one that works is chosen"
         ) from failure
-    # Never destroyed by Python: mujoco and dm_control each close the display in an exit handler of their own, and a
-    # context that is destroyed after them complains on stderr. The end of the process frees it.
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(context))
-    return context
 
 
 def _egl_works() -> bool:

@@ -57,36 +57,40 @@ class SceneRenderer:
 
     def __init__(self, model: Any, settings: RenderSettings) -> None:
         self._gl = gl_context()
-        self._gl.make_current()
         self._side = max(settings.frame_pixels, settings.teacher_pixels)
         self._scene = mujoco.MjvScene(model, MAX_GEOMS)
         self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = settings.shadows
         self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = settings.reflections
         self._options = mujoco.MjvOption()
-        self._context = _upload(model, settings, self._side)
+        with self._gl.current():
+            self._context = _upload(model, settings, self._side)
         self._heights = model.hfield_data.copy()
         self._release = finalize(self, _release, self._gl, self._context)
         self._release.atexit = False  # the end of the process frees what is left
 
     def draw(self, model: Any, data: Any, camera: Any, out: NDArray[np.uint8]) -> None:
         """Draw into `out`, uint8 RGB (pixels, pixels, 3), first row on top; kinematics must be up to date."""
-        self._gl.make_current()
         pixels = out.shape[0]
-        if pixels > self._side:
-            self._side = pixels
-            mujoco.mjr_resizeOffscreen(pixels, pixels, self._context)
-        if model.nhfield and not np.array_equal(model.hfield_data, self._heights):
-            # terrains are drawn anew for every episode (quadruped-escape) but live on the GL side
+        everything = mujoco.mjtCatBit.mjCAT_ALL.value
+        mujoco.mjv_updateScene(model, data, self._options, None, camera, everything, self._scene)
+        viewport = mujoco.MjrRect(0, 0, pixels, pixels)
+        bottom_up = np.empty((pixels, pixels, 3), dtype=np.uint8)
+        with self._gl.current():
+            if pixels > self._side:
+                self._side = pixels
+                mujoco.mjr_resizeOffscreen(pixels, pixels, self._context)
+            if model.nhfield:
+                self._refresh_terrains(model)
+            mujoco.mjr_render(viewport, self._scene, self._context)
+            mujoco.mjr_readPixels(bottom_up, None, viewport, self._context)
+        out[:] = bottom_up[::-1]
+
+    def _refresh_terrains(self, model: Any) -> None:
+        """Upload terrains that a reset has drawn anew (quadruped-escape): they live on the GL side."""
+        if not np.array_equal(model.hfield_data, self._heights):
             self._heights[:] = model.hfield_data
             for field in range(model.nhfield):
                 mujoco.mjr_uploadHField(model, self._context, field)
-        visible = mujoco.mjtCatBit.mjCAT_ALL.value
-        mujoco.mjv_updateScene(model, data, self._options, None, camera, visible, self._scene)
-        viewport = mujoco.MjrRect(0, 0, pixels, pixels)
-        mujoco.mjr_render(viewport, self._scene, self._context)
-        bottom_up = np.empty((pixels, pixels, 3), dtype=np.uint8)
-        mujoco.mjr_readPixels(bottom_up, None, viewport, self._context)
-        out[:] = bottom_up[::-1]
 
 
 _RENDERERS: WeakValueDictionary[tuple[str, RenderSettings], SceneRenderer] = WeakValueDictionary()
@@ -132,6 +136,6 @@ def _upload(model: Any, settings: RenderSettings, side: int) -> Any:
 
 
 def _release(gl: GlContext, context: Any) -> None:
-    """Free GL objects with their own GL context current; dm_control's renderer may have left another one."""
-    gl.make_current()
-    context.free()
+    """Free GL objects with their own GL context current: the same numbers name other objects in other contexts."""
+    with gl.current():
+        context.free()
