@@ -20,7 +20,9 @@ class Prompts:
 
     def __post_init__(self) -> None:
         if not self.goal:
-            raise SettingsError("prompts.goal is empty: give at least one sentence, as goal: ['a pole standing upright']")
+            raise SettingsError(
+                "prompts.goal is empty: give at least one sentence, as goal: ['a pole standing upright']"
+            )
         for name, sentences in (("goal", self.goal), ("baseline", self.baseline)):
             for sentence in sentences:
                 if not sentence.strip():
@@ -28,7 +30,9 @@ class Prompts:
         if not 0.0 <= self.alpha <= 1.0:
             raise SettingsError(f"prompts.alpha is {self.alpha}: it must lie between 0 and 1")
         if self.alpha > 0 and not self.baseline:
-            raise SettingsError(f"prompts.alpha is {self.alpha} but prompts.baseline is empty: add a baseline or set alpha to 0")
+            raise SettingsError(
+                f"prompts.alpha is {self.alpha} but prompts.baseline is empty: add a baseline or set alpha to 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,9 @@ class Camera:
 
     def __post_init__(self) -> None:
         if self.name is not None and self.distance is not None:
-            raise SettingsError(f"camera.name ({self.name!r}) and camera.distance ({self.distance}) exclude each other: keep one")
+            raise SettingsError(
+                f"camera.name ({self.name!r}) and camera.distance ({self.distance}) exclude each other: keep one"
+            )
         if self.distance is not None and self.distance <= 0:
             raise SettingsError(f"camera.distance is {self.distance}: it must be above 0 metres")
 
@@ -103,7 +109,9 @@ class Task:
 
     def __post_init__(self) -> None:
         if self.family == "dm_control" and self.simulator.count("-") != 1:
-            raise SettingsError(f"simulator is {self.simulator!r}: dm_control tasks are named DOMAIN-TASK, as 'cartpole-swingup'")
+            raise SettingsError(
+                f"simulator is {self.simulator!r}: dm_control tasks are named DOMAIN-TASK, as 'cartpole-swingup'"
+            )
         if not 1 <= self.frames_per_step <= self.episode_frames:
             raise SettingsError(
                 f"frames_per_step is {self.frames_per_step} and episode_frames is {self.episode_frames}: "
