@@ -7,7 +7,7 @@ from ray.rllib.callbacks.callbacks import RLlibCallback
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 TRUE_RETURN = "true_return_mean"
-"""the metric's name, beside RLlib's own `episode_return_mean`, which is the return in the reward that trains the agent"""
+"""the metric's name; RLlib's own `episode_return_mean` beside it is the return in the reward that trains the agent"""
 
 
 class TrueReturn(RLlibCallback):  # type: ignore[misc]  # ray ships no types

@@ -1,5 +1,6 @@
 """Soft actor-critic as an RLlib algorithm: sample, store, update, hand the new policy to the sampler."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.execution.rollout_ops import synchronous_parallel_sample
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, LEARNER_RESULTS
+from ray.tune.registry import register_env
 
 from rllib_envs.callbacks import TrueReturn
 from rllib_envs.replay import ReplayBuffer, Transitions
+from rllib_envs.reward_env import make_vector_env
 from rllib_envs.sac_learner import SacLearner
 from rllib_envs.sac_module import SacModule
-from rllib_envs.sac_networks import action_size
+from rllib_envs.sac_networks import Actor, action_size
 from rllib_envs.settings import SacSettings
 
 STEPS_BETWEEN_UPDATES = 16
@@ -27,6 +30,9 @@ STEPS_BETWEEN_UPDATES = 16
 
 STEPS_BETWEEN_RESULTS = 256
 """agent decisions in one `train()` call, whose results RLlib compiles and hands to Tune"""
+
+TASK_ENVIRONMENT = "vlm-reward-task"
+"""the name under which RLlib finds `make_vector_env`"""
 
 REPLAY_FILE = "replay.safetensors"
 
@@ -72,7 +78,8 @@ class SacConfig(AlgorithmConfig):  # type: ignore[misc]  # ray ships no types
 
 
 class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
-    """Off-policy training from an array replay buffer; `steps` and `updates` count agent decisions and gradient steps.
+    """Off-policy training from an array replay buffer; `steps` and `updates` count agent decisions and gradient
+    steps, `update_seconds` this process's seconds in the latter.
 
     A checkpoint (`save_to_path`, Tune) holds everything but the simulators' states: weights, optimizers, replay
     buffer, counters and the generator that draws batches.
@@ -84,6 +91,7 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
 
     def setup(self, config: SacConfig) -> None:
         """Build RLlib's parts, then the replay buffer for their spaces."""
+        register_env(TASK_ENVIRONMENT, make_vector_env)
         super().setup(config)
         observation_space, action_space = self.spaces[INPUT_ENV_SINGLE_SPACES]
         self.replay = ReplayBuffer(
@@ -92,6 +100,7 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
         self.steps = 0
         self.updates = 0
         self._updates_owed = 0.0
+        self.update_seconds = 0.0
         self._generator = np.random.default_rng(self.config.seed)
 
     def training_step(self) -> None:
@@ -115,6 +124,7 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
             self._update(due)
 
     def _update(self, gradient_steps: int) -> None:
+        start = time.perf_counter()
         rows = gradient_steps * self.config.train_batch_size_per_learner
         sampled = SampleBatch(vars(self.replay.sample(rows, self._generator)))
         batch = MultiAgentBatch({DEFAULT_MODULE_ID: sampled}, env_steps=rows)
@@ -128,6 +138,12 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
                 components=f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}", inference_only=True
             )
             self.env_runner.set_state(state[COMPONENT_LEARNER])
+        self.update_seconds += time.perf_counter() - start
+
+    def actor(self) -> Actor:
+        """The policy as it acts now; belongs to the local env runner."""
+        actor: Actor = self.env_runner.module.actor
+        return actor
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """RLlib's state and the counters; the replay buffer has a file of its own."""

@@ -7,6 +7,7 @@ No Ray here: a saved policy is usable from any Python program.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -33,7 +34,7 @@ class Actor(nn.Module):
             int(action_space.n) if isinstance(action_space, spaces.Discrete) else 2 * math.prod(action_space.shape)
         )
         layers: list[nn.Module] = []
-        for inputs, width in zip((observation_size, *hidden), hidden, strict=False):
+        for inputs, width in pairwise((observation_size, *hidden)):
             layers += [nn.Linear(inputs, width), nn.ReLU()]
         self.network = nn.Sequential(*layers, nn.Linear(hidden[-1], outputs))
 
@@ -79,7 +80,7 @@ class TwinCritics(nn.Module):
         sizes = (inputs, *hidden, outputs)
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
-        for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
+        for fan_in, fan_out in pairwise(sizes):
             bound = fan_in**-0.5  # torch.nn.Linear's default initialisation, drawn for each critic on its own
             self.weights.append(nn.Parameter(torch.empty(2, fan_in, fan_out).uniform_(-bound, bound)))
             self.biases.append(nn.Parameter(torch.empty(2, 1, fan_out).uniform_(-bound, bound)))

@@ -1,0 +1,112 @@
+"""An agent on disk: `agent.json` (what it was trained on), `policy.safetensors` (what acts). Neither can execute.
+
+RLlib's own checkpoint lies beside them and serves to go on training; acting and evaluating need no Ray.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from datamodules.errors import DataError
+from datamodules.results import read_json, write_atomically, write_json
+from datamodules.tasks import Task, task_from_dict
+from lightning_modules.rewards import Standardisation
+from lightning_modules.settings import TeacherSettings
+from rllib_envs.sac_networks import ActionSpace, Actor
+from rllib_envs.settings import SacSettings
+
+SCHEMA_VERSION = 1
+CARD, WEIGHTS = "agent.json", "policy.safetensors"
+RewardKind = Literal["true", "student", "teacher", "random"]
+
+Policy = Callable[[NDArray[np.float32]], NDArray[Any]]
+"""Observations (N, O) to actions: (N, A) in -1 to 1, or (N,) numbers of discrete actions."""
+
+
+@dataclass(frozen=True)
+class AgentCard:
+    """Everything that decides an agent but chance."""
+
+    task: Task
+    """what it does, and in which words it was asked for"""
+    reward: RewardKind
+    """what it is rewarded with"""
+    sac: SacSettings
+    """how it learns"""
+    seed: int
+    """seed of networks, episodes and batches"""
+    student: Path | None = None
+    """the student's folder, where the reward is a student"""
+    student_digest: str | None = None
+    """sha256 of the student's weights"""
+    teacher: TeacherSettings | None = None
+    """which teacher, where the reward is the teacher itself"""
+    teacher_scale: Standardisation | None = None
+    """the frozen scale of the teacher's reward"""
+
+    def write(self, folder: Path) -> None:
+        """Write `agent.json`; the student's path is kept relative, so that a whole trial can be moved."""
+        content = asdict(self)
+        content["student"] = self.student and os.path.relpath(self.student, folder)
+        write_json(folder / CARD, {"schema_version": SCHEMA_VERSION, **content})
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read `agent.json`. Raises DataError where there is none or it is of another kind."""
+        path = folder / CARD
+        if not path.is_file():
+            raise DataError(f"{folder} holds no agent (no {CARD}): train one with python -m scripts.train_agent")
+        content = read_json(path)
+        if content.pop("schema_version", None) != SCHEMA_VERSION:
+            raise DataError(f"{path} was written by another version of this project: train the agent again")
+        try:
+            return cls(
+                **{
+                    **content,
+                    "task": task_from_dict(content["task"]),
+                    "sac": SacSettings(**{**content["sac"], "hidden": tuple(content["sac"]["hidden"])}),
+                    "student": content["student"] and Path(os.path.normpath(folder / content["student"])),
+                    "teacher": content["teacher"] and TeacherSettings(**content["teacher"]),
+                    "teacher_scale": content["teacher_scale"] and Standardisation(**content["teacher_scale"]),
+                }
+            )
+        except (KeyError, TypeError) as error:
+            raise DataError(f"{path} is damaged ({error}): train the agent again") from error
+
+
+def greedy_policy(actor: Actor) -> Policy:
+    """The actor without its noise: the most likely action."""
+
+    def act(observations: NDArray[np.float32]) -> NDArray[Any]:
+        with torch.inference_mode():
+            actions: NDArray[Any] = actor.act(torch.from_numpy(observations), explore=False).numpy()
+        return actions
+
+    return act
+
+
+def save_policy(folder: Path, actor: Actor) -> None:
+    """Write the actor's weights, whole or not at all."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in actor.state_dict().items()}
+    write_atomically(folder / WEIGHTS, save(tensors))
+
+
+def load_policy(folder: Path, card: AgentCard, observation_size: int, action_space: ActionSpace) -> Policy:
+    """The saved policy of an agent. Raises DataError where the weights are missing, damaged or of another shape."""
+    path = folder / WEIGHTS
+    actor = Actor(observation_size, action_space, card.sac.hidden)
+    try:
+        actor.load_state_dict(load(path.read_bytes()))
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing: the training did not finish, run it again") from error
+    except (SafetensorError, RuntimeError) as error:
+        raise DataError(f"{path} does not fit {CARD} ({error}): train the agent again") from error
+    return greedy_policy(actor)

@@ -1,0 +1,93 @@
+"""From an agent's card to the reward function that its environments call."""
+
+from dataclasses import replace
+from hashlib import sha256
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.errors import DataError, SettingsError, UnknownNameError
+from datamodules.tasks import Task
+from lightning_modules.reward_function import RandomReward, RewardFunction, StudentReward, TeacherReward
+from lightning_modules.rewards import Standardisation
+from lightning_modules.settings import TeacherSettings
+from lightning_modules.student_files import WEIGHTS, read_card
+from rllib_envs.agent_files import AgentCard
+from rllib_envs.simulators import make_simulator
+
+REWARDS = ("true", "student", "teacher", "random")
+SCALE_FRAMES = 256
+"""frames of a random policy that set the teacher's scale; asked once, before training starts"""
+
+
+def check_reward(card: AgentCard) -> AgentCard:
+    """Find mistakes in the choice of a reward before any work starts; returns the card with the student's digest.
+
+    Raises:
+        UnknownNameError: there is no such reward.
+        SettingsError: the reward's student or teacher is not given.
+        DataError: the student is missing, or was fitted for another task or frame size.
+    """
+    if card.reward not in REWARDS:
+        raise UnknownNameError("reward", card.reward, REWARDS)
+    if card.reward == "teacher" and card.teacher is None:
+        raise SettingsError("the reward is 'teacher' but no teacher is given: add --teacher conf/teacher/bundled.yaml")
+    if card.reward != "student":
+        return card
+    if card.student is None:
+        raise SettingsError("the reward is 'student' but no student is given: add --student with the folder of a fit")
+    student = read_card(card.student)
+    if student.task != card.task.name:
+        raise DataError(
+            f"the student in {card.student} was fitted for task {student.task!r}, not {card.task.name!r}: "
+            "give a student of this task"
+        )
+    if student.pixels != card.task.render.frame_pixels:
+        raise DataError(
+            f"the student in {card.student} takes frames of {student.pixels} pixels, but render.frame_pixels of "
+            f"task {card.task.name!r} is {card.task.render.frame_pixels}: fit the student again"
+        )
+    return replace(card, student_digest=sha256((card.student / WEIGHTS).read_bytes()).hexdigest())
+
+
+def make_reward(card: AgentCard) -> RewardFunction | None:
+    """The reward function of an agent, None for the true reward. Called in the process that runs the environment."""
+    if card.reward == "student":
+        assert card.student is not None, "check_reward comes first"
+        return StudentReward.load(card.student)
+    if card.reward == "teacher":
+        assert card.teacher is not None, "check_reward comes first"
+        return teacher_reward(card.task, card.teacher, card.teacher_scale)
+    return RandomReward(card.seed) if card.reward == "random" else None
+
+
+def teacher_reward(task: Task, teacher: TeacherSettings, scale: Standardisation | None) -> TeacherReward:
+    """The teacher as a reward; without a scale it stays on its own."""
+    from lightning_modules.teacher import ClipTeacher  # open_clip, which no other reward needs
+
+    return TeacherReward(ClipTeacher(teacher), task.prompts, scale)
+
+
+def measure_teacher_scale(card: AgentCard) -> AgentCard:
+    """The card with the scale of its teacher's reward on frames of a random policy (SCALE_FRAMES teacher queries).
+
+    The raw range moves strongly with alpha (FIELD.md 1), and SAC reads the scale of a reward as its temperature.
+    """
+    assert card.teacher is not None, "check_reward comes first"
+    raw = teacher_reward(card.task, card.teacher, None)(random_frames(card.task, SCALE_FRAMES, card.seed))
+    return replace(card, teacher_scale=Standardisation.fit(raw))
+
+
+def random_frames(task: Task, count: int, seed: int) -> NDArray[np.uint8]:
+    """Frames of a policy that acts at random, (count, P, P, 3)."""
+    simulator = make_simulator(task)
+    simulator.action_space.seed(seed)
+    pixels = task.render.frame_pixels
+    frames = np.empty((count, pixels, pixels, 3), np.uint8)
+    for number, frame in enumerate(frames):
+        if number % task.episode_steps == 0:
+            simulator.reset(seed)
+        simulator.step(simulator.action_space.sample())
+        simulator.render(pixels, out=frame)
+    simulator.close()
+    return frames
