@@ -1,0 +1,114 @@
+"""How close a student is to its teacher, in the field's measures.
+
+Where a measure is undefined because one side is constant, it takes the value of an uninformative student:
+correlation 0, order accuracy 1/2, EPIC distance sqrt(1/2).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from datamodules.errors import DataError
+
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Agreement of student and teacher over the same frames."""
+
+    pearson: float
+    """linear correlation (-1 to 1)"""
+    spearman_pooled: float
+    """rank correlation over all frames (-1 to 1); differences between episodes inflate it"""
+    spearman_within_episode: float
+    """rank correlation inside an episode, mean over episodes (-1 to 1)"""
+    pairwise_order_accuracy: float
+    """share of frame pairs that the student puts in the teacher's order (0 to 1, chance 0.5)"""
+    epic: float
+    """EPIC distance (0 same, .707 uncorrelated, 1 opposite)"""
+    mse: float
+    """mean squared difference, in the units of the rewards given"""
+    samples: int
+    """frames compared"""
+
+
+def measure_fidelity(student: ArrayLike, teacher: ArrayLike, episode: ArrayLike) -> Fidelity:
+    """Compare student and teacher rewards `(N,)` of the same frames, N at least 2; `episode` `(N,)` groups them.
+
+    Raises DataError when the lengths differ, there are fewer than two frames, or a reward is not finite.
+    """
+    ours, theirs, groups = np.asarray(student, np.float64), np.asarray(teacher, np.float64), np.asarray(episode)
+    if not ours.shape == theirs.shape == groups.shape or ours.ndim != 1 or ours.size < 2:
+        raise DataError(
+            f"student, teacher and episode have shapes {ours.shape}, {theirs.shape} and {groups.shape}: "
+            "fidelity needs one value a frame in each, and at least two frames"
+        )
+    for name, values in (("student", ours), ("teacher", theirs)):
+        if not np.isfinite(values).all():
+            raise DataError(f"{int((~np.isfinite(values)).sum())} of {values.size} {name} rewards are not finite")
+    return Fidelity(
+        pearson=pearson(ours, theirs),
+        spearman_pooled=spearman(ours, theirs),
+        spearman_within_episode=spearman_within_episode(ours, theirs, groups),
+        pairwise_order_accuracy=pairwise_order_accuracy(ours, theirs),
+        epic=epic_distance(ours, theirs),
+        mse=float(np.mean((ours - theirs) ** 2)),
+        samples=ours.size,
+    )
+
+
+def pearson(first: Values, second: Values) -> float:
+    """Linear correlation of two `(N,)` arrays, -1 to 1."""
+    one, two = first - first.mean(), second - second.mean()
+    scale = np.linalg.norm(one) * np.linalg.norm(two)
+    # a constant array still has rounding noise around its mean
+    if np.ptp(first) == 0 or np.ptp(second) == 0 or scale == 0:
+        return 0.0
+    return float(np.clip(one @ two / scale, -1.0, 1.0))
+
+
+def spearman(first: Values, second: Values) -> float:
+    """Rank correlation of two `(N,)` arrays, ties sharing their mean rank, -1 to 1."""
+    return pearson(stats.rankdata(first), stats.rankdata(second))
+
+
+def spearman_within_episode(student: Values, teacher: Values, episode: NDArray[Any]) -> float:
+    """Mean over episodes of the rank correlation inside the episode, -1 to 1.
+
+    Episodes whose teacher reward never changes have no order to agree with and are left out; 0 when none is left.
+    """
+    parts = [(student[mine], teacher[mine]) for mine in (episode == name for name in np.unique(episode))]
+    scores = [spearman(ours, theirs) for ours, theirs in parts if np.ptp(theirs) > 0]
+    return float(np.mean(scores)) if scores else 0.0
+
+
+def pairwise_order_accuracy(student: Values, teacher: Values) -> float:
+    """Share of the pairs with different teacher rewards that the student orders alike, its own ties counting half.
+
+    With C concordant and D discordant pairs, n0 pairs in all, n1 tied in the teacher and n2 in the student, Kendall's
+    tau-b is (C - D) / sqrt((n0 - n1)(n0 - n2)), so the share (C + ties / 2) / (n0 - n1) is exact in O(N log N).
+    """
+    pairs = student.size * (student.size - 1) / 2
+    ordered_by_teacher, ordered_by_student = pairs - _tied_pairs(teacher), pairs - _tied_pairs(student)
+    if ordered_by_teacher == 0 or ordered_by_student == 0:
+        return 0.5
+    tau = stats.kendalltau(student, teacher, variant="b").statistic
+    return float(np.clip(0.5 + 0.5 * tau * np.sqrt(ordered_by_student / ordered_by_teacher), 0.0, 1.0))
+
+
+def epic_distance(first: Values, second: Values) -> float:
+    """EPIC distance of two rewards of the next state alone, over this very sample of states.
+
+    Gleave et al. 2021, "Quantifying Differences in Reward Functions": sqrt((1 - rho) / 2) with Pearson's rho of the
+    canonicalised rewards; a reward of the next state alone is its own canonical form up to a constant.
+    """
+    return float(np.sqrt((1.0 - pearson(first, second)) / 2.0))
+
+
+def _tied_pairs(values: Values) -> float:
+    _, counts = np.unique(values, return_counts=True)
+    return float((counts * (counts - 1) / 2).sum())

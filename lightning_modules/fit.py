@@ -1,0 +1,83 @@
+"""Fit a student within this process, from labels to a student folder, and check beforehand that one could be."""
+
+import json
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Trainer
+from pytorch_lightning.cli import LightningCLI
+
+from datamodules.progress import Report, silent
+from datamodules.tasks import Prompts
+from lightning_modules.fit_cli import FitCLI
+from lightning_modules.fit_export import FitResult
+from lightning_modules.student_network import StudentNetwork
+
+
+def fit_student(
+    config: Path,
+    labels: Path,
+    out: Path,
+    *,
+    seed: int,
+    report: Report,
+    mlflow_run: tuple[str, str] | None = None,
+    prompts: Prompts | None = None,
+) -> FitResult:
+    """Fit a student within this process; the command `scripts.fit_student` does the same from a shell.
+
+    Args:
+        config: a student configuration, as conf/student/default.yaml.
+        labels: folder of labelled shards.
+        out: the student folder to make; run again with the same folder to go on where a fit was stopped.
+        seed: of the first weights and the order of frames.
+        report: called with batches done, batches in all, and the validation figures.
+        mlflow_run: (tracking URI, run id) of a run that the caller ends; without it nothing is logged.
+        prompts: the reward to learn; the labels' task says it unless given.
+
+    Raises:
+        SuiteError: before any work, for an unknown backbone, missing labels or prompts, or a folder of another fit.
+    """
+    tracking_uri, run_id = mlflow_run or (None, None)
+    settings: dict[str, Any] = {
+        "config": str(config),
+        "seed_everything": seed,
+        "data.labels": str(labels),
+        "out": str(out),
+        "tracking_uri": tracking_uri,
+        **({} if prompts is None else {f"model.{name}": value for name, value in asdict(prompts).items()}),
+    }
+    # a string goes as it is, everything else as JSON, which the parser reads as YAML
+    arguments = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings.items()]
+    return FitCLI(["fit", *arguments], nullcontext(report), run_id).result
+
+
+def check_fit(config: Path, pixels: int) -> None:
+    """Check a student configuration before there are labels: its settings, its backbone, and the frames it takes.
+
+    Args:
+        config: a student configuration, as conf/student/default.yaml.
+        pixels: side of the frames that it will be fitted to.
+
+    Raises:
+        SuiteError: an unknown setting or backbone, a value out of range, or frames that the backbone cannot take.
+    """
+    _CheckCLI(config, pixels)
+
+
+class _CheckCLI(FitCLI):
+    """Does everything that a fit does up to where it would read the labels."""
+
+    def __init__(self, config: Path, pixels: int) -> None:
+        self._pixels = pixels
+        super().__init__(["fit", f"--config={config}", "--data.labels=labels"], nullcontext(silent))
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        model = self.model
+        StudentNetwork(model.backbone, self._pixels, model.head_width, model.patch_size)
+        return LightningCLI.instantiate_trainer(self, **kwargs, logger=False)
+
+    def fit(self, model: Any, datamodule: Any) -> None:
+        """Nothing more to check."""

@@ -1,0 +1,111 @@
+"""What goes along with a fit: its checkpoints, its progress, and quiet from Lightning."""
+
+import logging
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+
+from datamodules.progress import Report, silent
+
+CHATTY = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "alembic", "mlflow")
+ADVICE = (
+    ".*does not have many workers.*",  # decoded frames are read fastest in the main process
+    ".*is not empty.*",  # the checkpoint folder of a fit that goes on
+    ".*number of training batches.*logging interval.*",
+    ".*isinstance.treespec, LeafSpec.*",  # inside Lightning, nothing that we call
+    ".*ckpt_path.*doesn't match.*",
+)
+
+
+def best_checkpoint(folder: Path, monitor: str) -> ModelCheckpoint:
+    """Keeps `best.ckpt`, of the epoch with the smallest `monitor`."""
+    return _checkpoint(folder, "best", monitor=monitor, mode="min")
+
+
+def last_checkpoint(folder: Path) -> ModelCheckpoint:
+    """Keeps `last.ckpt`, of the latest epoch; must follow the best checkpoint, whose state it holds.
+
+    Lightning's own `save_last` is written only when an epoch was the best, so early stopping would forget.
+    """
+    return _checkpoint(folder, "last")
+
+
+def checkpoint_path(folder: Path, name: str) -> Path:
+    """Where one of the two lies."""
+    return folder / f"{name}.ckpt"
+
+
+def _checkpoint(folder: Path, name: str, **settings: Any) -> ModelCheckpoint:
+    return ModelCheckpoint(
+        folder, filename=name, save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False, **settings
+    )
+
+
+class FitProgress(Callback):
+    """Reports batches and the validation figures, and counts seconds and epochs across stops."""
+
+    def __init__(self) -> None:
+        """Say nothing until `report` is set."""
+        self.report: Report = silent
+        self.seconds = 0.0
+        self.epochs = 0
+        self._resumed_at = 0.0
+        self._total = 0
+        self._note = ""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._resumed_at = time.monotonic() - self.seconds
+        self._total = int(trainer.estimated_stepping_batches)
+        self.report(trainer.global_step, self._total, self._note)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """One batch more."""
+        self.report(trainer.global_step, self._total, self._note)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note what validation found."""
+        self.seconds = time.monotonic() - self._resumed_at
+        self.epochs = trainer.current_epoch + 1
+        spearman = trainer.callback_metrics.get("student/validation_spearman_pooled")
+        self._note = f"epoch {self.epochs}" + (
+            "" if spearman is None else f", validation Spearman {float(spearman):.3f}"
+        )
+        self.report(trainer.global_step, self._total, self._note)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """All done, also where early stopping left batches out."""
+        self.report(trainer.global_step, trainer.global_step, self._note)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed fit must know."""
+        return {"seconds": self.seconds, "epochs": self.epochs, "note": self._note}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self.seconds, self.epochs, self._note = state_dict["seconds"], state_dict["epochs"], state_dict["note"]
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """While the block runs, silence advice and notes that mean nothing to a user; errors and our own warnings stay."""
+    loggers = [logging.getLogger(name) for name in CHATTY]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        for message in ADVICE:
+            warnings.filterwarnings("ignore", message)
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.ERROR)
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

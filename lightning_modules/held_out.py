@@ -1,0 +1,82 @@
+"""`held_out.npz`: student and teacher side by side on episodes that neither fit nor early stopping has seen."""
+
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.frames_datamodule import FramesDataModule
+from datamodules.results import write_atomically
+from lightning_modules.rewards import Standardisation
+from lightning_modules.student_module import Scores
+
+HELD_OUT = "held_out.npz"
+EXTREME_FRAMES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """The arrays of the file, one entry a frame; rewards on the raw scale. Top and bottom are by teacher reward."""
+
+    student: NDArray[np.float32]
+    """(N,)"""
+    teacher: NDArray[np.float32]
+    """(N,)"""
+    true_reward: NDArray[np.float32]
+    """(N,) the simulator's own"""
+    episode: NDArray[np.int64]
+    """(N,)"""
+    step: NDArray[np.int64]
+    """(N,) agent decisions since the reset"""
+    top_frames: NDArray[np.uint8]
+    """(K, P, P, 3), highest first; K is 8, or N where there are fewer"""
+    top_student: NDArray[np.float32]
+    """(K,)"""
+    top_teacher: NDArray[np.float32]
+    """(K,)"""
+    bottom_frames: NDArray[np.uint8]
+    """(K, P, P, 3), lowest first"""
+    bottom_student: NDArray[np.float32]
+    """(K,)"""
+    bottom_teacher: NDArray[np.float32]
+    """(K,)"""
+
+    def write(self, folder: Path) -> None:
+        """Write the file, whole or not at all."""
+        buffer = BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **asdict(self))
+        write_atomically(folder / HELD_OUT, buffer.getvalue())
+
+
+def held_out_from(scores: Scores, standardisation: Standardisation, data: FramesDataModule) -> HeldOut:
+    """Scores of the test split in the loader's order, and its extreme frames."""
+    scale = np.float32(standardisation.std), np.float32(standardisation.mean)
+    student, teacher = (values.numpy() * scale[0] + scale[1] for values in (scores.student, scores.teacher))
+    order = np.argsort(teacher, kind="stable")
+    bottom, top = order[:EXTREME_FRAMES], order[::-1][:EXTREME_FRAMES]
+    return HeldOut(
+        student=student,
+        teacher=teacher,
+        true_reward=scores.true_reward.numpy(),
+        episode=scores.episode.numpy(),
+        step=scores.step.numpy(),
+        top_frames=_test_frames(data, top),
+        top_student=student[top],
+        top_teacher=teacher[top],
+        bottom_frames=_test_frames(data, bottom),
+        bottom_student=student[bottom],
+        bottom_teacher=teacher[bottom],
+    )
+
+
+def _test_frames(data: FramesDataModule, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Frames (K, P, P, 3) at these positions of the test split, one batch in memory at a time."""
+    found: dict[int, NDArray[np.uint8]] = {}
+    start = 0
+    for batch in data.test_dataloader():
+        inside = positions[(positions >= start) & (positions < start + len(batch.frames))]
+        found |= {int(position): batch.frames[int(position) - start].numpy() for position in inside}
+        start += len(batch.frames)
+    return np.stack([found[int(position)] for position in positions])

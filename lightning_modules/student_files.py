@@ -1,0 +1,140 @@
+"""A student on disk: `student.safetensors` (weights), `student.json` (what they mean). Nothing in them can execute."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from datamodules.errors import DataError, SuiteError
+from datamodules.results import read_json, write_atomically, write_json
+from datamodules.tasks import Prompts
+from lightning_modules.fidelity import Fidelity
+from lightning_modules.rewards import Standardisation
+from lightning_modules.student_network import StudentNetwork
+
+SCHEMA_VERSION = 1
+WEIGHTS, CARD = "student.safetensors", "student.json"
+REMEDY = "fit it again with `python -m scripts.fit_student fit`"
+
+
+@dataclass(frozen=True)
+class StudentCard:
+    """Everything about a student but its weights."""
+
+    task: str
+    """name of the task whose frames it learned"""
+    backbone: str
+    """timm name"""
+    pixels: int
+    """side of the square frames it takes"""
+    head_width: int
+    """hidden units of its head"""
+    patch_size: int | None
+    """side of a transformer's patch where it was changed, in pixels"""
+    prompts: Prompts
+    """the sentences and alpha whose reward it learned"""
+    standardisation: Standardisation
+    """scale of its output: raw reward = output * std + mean"""
+    manifest_digest: str
+    """digest of the labels' manifest"""
+    fidelity: Fidelity
+    """agreement with the teacher on the held-out episodes, rewards standardised"""
+
+    def network(self) -> StudentNetwork:
+        """The network the card describes, with random weights."""
+        return StudentNetwork(self.backbone, self.pixels, self.head_width, self.patch_size)
+
+
+def save_student(folder: Path, network: StudentNetwork, card: StudentCard) -> None:
+    """Write weights, then card, each whole or not at all; a folder without a card holds no student."""
+    (folder / CARD).unlink(missing_ok=True)  # never an old card beside new weights
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    write_atomically(folder / WEIGHTS, save(tensors))
+    write_json(folder / CARD, {"schema_version": SCHEMA_VERSION, **asdict(card)})
+
+
+def load_student(folder: Path) -> tuple[StudentNetwork, StudentCard]:
+    """The network, in eval mode on the CPU, and its card.
+
+    Raises:
+        DataError: a file is missing, unreadable, of another schema, or the weights do not fit the card.
+        UnknownNameError, SettingsError: the card names a backbone that this timm does not have or cannot size.
+    """
+    card = read_card(folder)
+    network = card.network()
+    path = folder / WEIGHTS
+    try:
+        tensors = load(path.read_bytes())
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing: {REMEDY}") from error
+    except SafetensorError as error:
+        raise DataError(f"{path} is damaged ({error}): {REMEDY}") from error
+    expected = network.state_dict()
+    wrong = [
+        f"{name}: {_describe(tensors.get(name))} instead of {_describe(expected.get(name))}"
+        for name in sorted(expected.keys() | tensors.keys())
+        if _describe(expected.get(name)) != _describe(tensors.get(name))
+    ]
+    if wrong:
+        shown = "\n".join(f"  {line}" for line in wrong[:5])
+        raise DataError(f"{path} does not fit {CARD} in {len(wrong)} tensors:\n{shown}\n{REMEDY}")
+    network.load_state_dict(tensors)
+    return network.eval(), card
+
+
+def read_card(folder: Path) -> StudentCard:
+    """The card alone; needs no weights. Raises DataError when it is missing, unreadable or of another schema."""
+    path = folder / CARD
+    try:
+        content = read_json(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DataError(f"{folder} holds no student ({CARD} is missing): {REMEDY} and --out {folder}") from error
+    except (ValueError, OSError) as error:
+        raise DataError(f"{path} is not readable ({error}): {REMEDY}") from error
+    version = content.pop("schema_version", None)
+    if version != SCHEMA_VERSION:
+        raise DataError(f"{path} has schema version {version}, this code reads {SCHEMA_VERSION}: {REMEDY}")
+    _check_keys(path, "", content, StudentCard)
+    for key, kind in (("prompts", Prompts), ("standardisation", Standardisation), ("fidelity", Fidelity)):
+        _check_keys(path, f"{key}.", content[key], kind)
+    _check_types(path, content)
+    prompts = content["prompts"]
+    try:
+        content["prompts"] = Prompts(tuple(prompts["goal"]), tuple(prompts["baseline"]), prompts["alpha"])
+        content["standardisation"] = Standardisation(**content["standardisation"])
+    except (SuiteError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: {error}: {REMEDY}") from error
+    content["fidelity"] = Fidelity(**content["fidelity"])
+    return StudentCard(**content)
+
+
+def _check_keys(path: Path, prefix: str, content: Any, kind: type[Any]) -> None:
+    known = {field.name for field in fields(kind)}
+    given = set(content) if isinstance(content, dict) else set()
+    if given != known:
+        missing = [prefix + name for name in sorted(known - given)]
+        unknown = [prefix + name for name in sorted(given - known)]
+        raise DataError(f"{path} lacks keys {missing} and has unknown keys {unknown}: {REMEDY}")
+
+
+def _check_types(path: Path, content: dict[str, Any]) -> None:
+    for name, kind in (
+        ("task", str),
+        ("backbone", str),
+        ("pixels", int),
+        ("head_width", int),
+        ("manifest_digest", str),
+    ):
+        if type(content[name]) is not kind:
+            raise DataError(f"{path}: {name} is {json.dumps(content[name])}, not of type {kind.__name__}: {REMEDY}")
+    if not (content["patch_size"] is None or type(content["patch_size"]) is int):
+        raise DataError(f"{path}: patch_size is {json.dumps(content['patch_size'])}, not an integer or null: {REMEDY}")
+    if not (16 <= content["pixels"] <= 512):
+        raise DataError(f"{path}: pixels is {content['pixels']}, it must lie between 16 and 512: {REMEDY}")
+
+
+def _describe(tensor: Any) -> str:
+    return "nothing" if tensor is None else f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"

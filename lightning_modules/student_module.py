@@ -1,0 +1,169 @@
+"""Fits a student to its teacher: the network, its loss and its optimiser, as Lightning trains them."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, Literal, NamedTuple
+
+import torch
+from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+from datamodules.errors import SettingsError
+from datamodules.frames_datamodule import FrameBatch, FramesDataModule
+from datamodules.pixels import to_model_input
+from datamodules.tasks import Prompts
+from lightning_modules.fidelity import measure_fidelity
+from lightning_modules.losses import LOSSES, LossName
+from lightning_modules.rewards import Standardisation, goal_baseline_reward
+from lightning_modules.student_network import StudentNetwork, check_backbone
+
+MONITOR = "student/validation_loss"
+"""the metric that stops the fit and picks its best checkpoint; smaller is better"""
+
+
+class Scores(NamedTuple):
+    """Frames as student and teacher judge them."""
+
+    student: Tensor
+    """float32 (N,) standardised"""
+    teacher: Tensor
+    """float32 (N,) standardised"""
+    episode: Tensor
+    """int64 (N,)"""
+    step: Tensor
+    """int64 (N,)"""
+    true_reward: Tensor
+    """float32 (N,)"""
+
+
+class StudentModule(LightningModule):
+    """A student network learning the standardised goal-baseline reward of stored teacher embeddings."""
+
+    network: StudentNetwork
+    prompts: Prompts
+    standardisation: Standardisation
+
+    def __init__(
+        self,
+        backbone: str,
+        *,
+        head_width: int = 256,
+        patch_size: int | None = None,
+        loss: LossName = "huber",
+        learning_rate: float = 3e-3,
+        weight_decay: float = 1e-2,
+        schedule: Literal["one_cycle", "constant"] = "one_cycle",
+        goal: list[str] | None = None,
+        baseline: list[str] | None = None,
+        alpha: float | None = None,
+    ) -> None:
+        """Check the settings; the network is built when the frames' size is known (`build`).
+
+        Args:
+            backbone: a timm model name, as 'mobilenetv3_small_050'; always from random weights.
+            head_width: hidden units of the reward head (at least 1).
+            patch_size: side of a vision transformer's patch in pixels, where its own does not divide the frame.
+            loss: mse, or huber, which keeps rare extreme frames from ruling the fit.
+            learning_rate: the highest rate of the schedule (above 0).
+            weight_decay: AdamW's decoupled decay (0 or more; at 0 it is plain Adam).
+            schedule: constant, or one_cycle: rise for a fifth of the steps, fall as a cosine (Smith and Topin 2019).
+            goal: goal sentences; the labels' task says them unless given.
+            baseline: baseline sentences; the labels' task says them unless given.
+            alpha: strength of the goal-baseline projection (0 to 1); the labels' task says it unless given.
+
+        Raises:
+            UnknownNameError: timm has no such backbone.
+            SettingsError: a value outside its range.
+        """
+        super().__init__()
+        check_backbone(backbone)
+        if learning_rate <= 0 or weight_decay < 0:
+            raise SettingsError(
+                f"model.learning_rate is {learning_rate} and model.weight_decay is {weight_decay}: "
+                "the rate must be above 0, the decay 0 or more"
+            )
+        self.backbone, self.head_width, self.patch_size = backbone, head_width, patch_size
+        self.loss = LOSSES[loss]
+        self.learning_rate, self.weight_decay, self.schedule = learning_rate, weight_decay, schedule
+        self._asked = {"goal": goal, "baseline": baseline, "alpha": alpha}
+        self._scores: list[Scores] = []
+        self.held_out: Scores | None = None
+
+    def build(self, data: FramesDataModule) -> None:
+        """Everything that the manifest alone decides: prompts, their embeddings and the network. No frame is read.
+
+        Raises:
+            DataError: the labels are missing, or have no embedding of a sentence.
+            SettingsError: the backbone cannot take frames of this size, or the prompts contradict each other.
+        """
+        own = {name: value for name, value in self._asked.items() if value is not None}
+        prompts = Prompts(**{**asdict(data.task.prompts), **own})
+        self.prompts = Prompts(tuple(prompts.goal), tuple(prompts.baseline), prompts.alpha)
+        self._goal = data.prompt_embeddings(self.prompts.goal)
+        self._baseline = data.prompt_embeddings(self.prompts.baseline).reshape(-1, self._goal.shape[1])
+        if not hasattr(self, "network"):
+            network = StudentNetwork(self.backbone, data.task.render.frame_pixels, self.head_width, self.patch_size)
+            self.network = network.to(memory_format=torch.channels_last)  # up to twice as fast on CPUs
+
+    def setup(self, stage: str) -> None:
+        """Build, and freeze the standardisation to the training split's rewards."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning attaches it without declaring it
+        self.build(data)
+        self.standardisation = Standardisation.fit(self._raw_rewards(data.train_embeddings()))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Frames uint8 (B, P, P, 3) -> standardised rewards float32 (B,)."""
+        rewards: Tensor = self.network(to_model_input(frames))
+        return rewards
+
+    def training_step(self, batch: FrameBatch, batch_idx: int) -> Tensor:
+        """Loss of a batch."""
+        loss = self.loss(self(batch.frames), self._rewards(batch))
+        self.log("student/train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.frames))
+        return loss
+
+    def validation_step(self, batch: FrameBatch, batch_idx: int) -> None:
+        """Keep the batch's scores until the epoch's end, because rank correlation needs all of them."""
+        scores = Scores(self(batch.frames), self._rewards(batch), batch.episode, batch.step, batch.true_reward)
+        self._scores.append(Scores(*(values.cpu() for values in scores)))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation loss and the fidelity to the teacher."""
+        scores = self._gathered()
+        fidelity = measure_fidelity(scores.student, scores.teacher, scores.episode)
+        self.log(MONITOR, self.loss(scores.student, scores.teacher))
+        for name in ("pearson", "spearman_pooled", "spearman_within_episode"):
+            self.log(f"student/validation_{name}", getattr(fidelity, name))
+
+    def test_step(self, batch: FrameBatch, batch_idx: int) -> None:
+        """As in validation."""
+        self.validation_step(batch, batch_idx)
+
+    def on_test_epoch_end(self) -> None:
+        """Keep the held-out scores for the export and log their fidelity."""
+        self.held_out = self._gathered()
+        fidelity = measure_fidelity(self.held_out.student, self.held_out.teacher, self.held_out.episode)
+        for name, value in asdict(fidelity).items():
+            self.log(f"student/{name}", float(value))
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW (Loshchilov and Hutter 2019), with the learning rate moving at every step where it moves."""
+        optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        if self.schedule == "constant":
+            return optimizer
+        steps = int(self.trainer.estimated_stepping_batches)
+        cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=steps, pct_start=0.2)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+
+    def _rewards(self, batch: FrameBatch) -> Tensor:
+        rewards = self.standardisation.apply(self._raw_rewards(batch.embeddings.cpu().numpy()))
+        return torch.from_numpy(rewards).to(batch.frames.device)
+
+    def _raw_rewards(self, embeddings: Any) -> Any:
+        return goal_baseline_reward(embeddings, self._goal, self._baseline, self.prompts.alpha)
+
+    def _gathered(self) -> Scores:
+        columns: Sequence[Tensor] = [torch.cat(column) for column in zip(*self._scores, strict=True)]
+        self._scores.clear()
+        return Scores(*columns)

@@ -1,0 +1,74 @@
+"""A fit in MLflow: Lightning's logger, with the few things it gets wrong for us put right."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers import MLFlowLogger
+
+from datamodules.tasks import Prompts
+
+PARAMETER_CHARACTERS = 250
+"""Lightning's logger cuts longer parameters silently; they become tags instead."""
+FOLDER_TAG = "student_folder"
+
+
+class FitLogger(MLFlowLogger):
+    """Logs a fit as a run of its own, or into a run that somebody else began and will end."""
+
+    def __init__(self, tracking_uri: str, experiment: str, name: str, folder: Path, run_id: str | None = None) -> None:
+        """Address a run; nothing is written before the first log.
+
+        Args:
+            tracking_uri: an MLflow store or server, as 'sqlite:///runs/mlflow.db' (its folder is made).
+            experiment: made when it does not exist; its artifacts lie beside an sqlite store, in `mlartifacts/`.
+            name: the run's name in the table.
+            folder: the student's folder; with its tag a fit that was stopped finds its run again.
+            run_id: log into this run of a caller's, and leave ending it to the caller.
+        """
+        super().__init__(
+            experiment_name=experiment,
+            run_name=name,
+            tracking_uri=tracking_uri,
+            tags={FOLDER_TAG: str(folder.resolve())},
+            artifact_location=_local_artifacts(tracking_uri, experiment),
+            run_id=run_id,
+        )
+        self._ends_run = run_id is None
+
+    def resume(self) -> None:
+        """Go on with the latest run of this student's folder, where the store has one."""
+        found = self._mlflow_client.get_experiment_by_name(self._experiment_name)
+        if self._run_id is None and found is not None:
+            mine = f'tags.{FOLDER_TAG} = "{(self.tags or {})[FOLDER_TAG]}"'
+            runs = self._mlflow_client.search_runs(
+                [found.experiment_id], mine, order_by=["start_time DESC"], max_results=1
+            )
+            if runs:
+                self._run_id = runs[0].info.run_id
+                self._mlflow_client.update_run(self._run_id, status="RUNNING")
+
+    def log_fit(self, settings: Mapping[str, Any], prompts: Prompts, config: Path) -> None:
+        """Log what is to be fitted: settings as parameters, prompts as tags, the configuration as a file."""
+        flat = {f"student.{name}": value for name, value in settings.items() if value is not None}
+        whole = {name: value for name, value in flat.items() if len(str(value)) > PARAMETER_CHARACTERS}
+        self.log_hyperparams({name: value for name, value in flat.items() if name not in whole})
+        sentences = {"prompts.goal": list(prompts.goal), "prompts.baseline": list(prompts.baseline)}
+        for name, value in {**whole, **sentences, "prompts.alpha": prompts.alpha}.items():
+            self.experiment.set_tag(self.run_id, name, value)
+        self.experiment.log_artifact(self.run_id, str(config), "student")
+
+    def finalize(self, status: str = "success") -> None:
+        """End the run, unless it is a caller's."""
+        if self._ends_run:
+            super().finalize(status)
+
+
+def _local_artifacts(tracking_uri: str, experiment: str) -> str | None:
+    """Make the folder of an sqlite store; return where the experiment's files belong (None: the server decides)."""
+    scheme, separator, path = tracking_uri.partition(":///")
+    if scheme != "sqlite" or not separator:
+        return None
+    folder = Path(path).resolve().parent
+    folder.mkdir(parents=True, exist_ok=True)
+    return (folder / "mlartifacts" / experiment).as_uri()

@@ -1,0 +1,31 @@
+"""Fit a student to labelled frames, log it in MLflow, export it with its fidelity on held-out episodes.
+
+    python -m scripts.fit_student fit --config conf/student/default.yaml --data.labels runs/x/labels
+
+The student goes beside the labels unless `--out` says where. `fit --help` lists every setting. Stopped and started
+again, it goes on from its last epoch.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from datamodules.progress import progress_bar
+from scripts.command import present, require_files
+
+
+def main(argv: Sequence[str] | None = None) -> Path:
+    """Run `python -m scripts.fit_student fit ...`; returns the path of result.json."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+
+    def fit() -> Path:
+        require_files(arguments)
+        from lightning_modules.fit_cli import FitCLI
+
+        return FitCLI(arguments, progress_bar("fit", "batches")).out / "result.json"
+
+    return present(fit, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Labels that a small network learns in seconds, and a student made by hand."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from datamodules.manifest import Manifest, TeacherEntry
+from datamodules.records import Sample, encode
+from datamodules.shards import write_shard
+from datamodules.tasks import Prompts, RenderSettings
+from lightning_modules.fidelity import Fidelity
+from lightning_modules.rewards import Standardisation
+from lightning_modules.student_files import StudentCard
+from lightning_modules.student_network import StudentNetwork
+from tests.data_sets import TASK as CARTPOLE
+
+PIXELS, DIM = 32, 8
+GOAL, BASELINE, OTHER = "a bright square", "a square", "a dark square"
+TASK = replace(
+    CARTPOLE, prompts=Prompts((GOAL,), (BASELINE,), 0.0), render=RenderSettings(frame_pixels=PIXELS, teacher_pixels=48)
+)
+SENTENCES: dict[str, NDArray[np.float64]] = {GOAL: np.eye(DIM)[0], BASELINE: np.eye(DIM)[1], OTHER: -np.eye(DIM)[0]}
+FIDELITY = Fidelity(0.9, 0.8, 0.7, 0.85, 0.2, 0.1, 50)
+
+
+def brightness_of(episode: int, step: int) -> float:
+    """0 to 1, another one for each sample: the only thing that the teacher's reward depends on."""
+    return float(np.random.default_rng((episode, step)).uniform())
+
+
+def frame_of(episode: int, step: int) -> NDArray[np.uint8]:
+    """uint8 (PIXELS, PIXELS, 3): a square of the sample's brightness at a random place."""
+    generator = np.random.default_rng((episode, step, 1))
+    frame = np.full((PIXELS, PIXELS, 3), 40, np.uint8)
+    top, left = generator.integers(0, PIXELS // 2, 2)
+    frame[top : top + PIXELS // 2, left : left + PIXELS // 2] = 60 + round(190 * brightness_of(episode, step))
+    return frame
+
+
+def reward_of(episode: int, step: int) -> float:
+    """The raw reward by construction: the cosine similarity with GOAL at alpha 0, from .2 to .4."""
+    return 0.2 + 0.2 * brightness_of(episode, step)
+
+
+def write_labels(folder: Path, episodes: int = 20, steps: int = 16) -> Path:
+    """Labelled shards of `episodes * steps` squares."""
+    folder.mkdir(parents=True)
+    samples = [_sample(episode, step) for episode in range(episodes) for step in range(steps)]
+    shard = write_shard(folder / "shard-000000.tar", [(sample.key, encode(sample)) for sample in samples])
+    prompts = {sentence: vector.tolist() for sentence, vector in SENTENCES.items()}
+    teacher = TeacherEntry(name="tiny/known", digest="0" * 64, dim=DIM)
+    Manifest(TASK, {"policy": "random"}, (shard,), teacher, source="1" * 64, prompts=prompts).write(folder)
+    return folder
+
+
+def _sample(episode: int, step: int) -> Sample:
+    similarity = reward_of(episode, step)
+    embedding = similarity * np.eye(DIM)[0] + np.sqrt(1 - similarity**2) * np.eye(DIM)[2]
+    return Sample(
+        episode=episode,
+        step=step,
+        state=np.array([episode, step], np.float64),
+        true_reward=episode + step / 100,
+        policy="random",
+        seed=0,
+        task=TASK.name,
+        frame=frame_of(episode, step),
+        embedding=embedding.astype(np.float16),
+    )
+
+
+def made_student(seed: int = 0) -> tuple[StudentNetwork, StudentCard]:
+    """A student with random weights and used normalisation statistics, in eval mode, and its card."""
+    torch.manual_seed(seed)
+    card = StudentCard(
+        task=TASK.name,
+        backbone="test_efficientnet",
+        pixels=PIXELS,
+        head_width=8,
+        patch_size=None,
+        prompts=Prompts((GOAL,), (BASELINE,), 0.5),
+        standardisation=Standardisation(mean=0.3, std=0.05),
+        manifest_digest="2" * 64,
+        fidelity=FIDELITY,
+    )
+    network = card.network()
+    network(torch.randn(8, 3, PIXELS, PIXELS))
+    return network.eval(), card

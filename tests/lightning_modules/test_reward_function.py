@@ -1,0 +1,135 @@
+"""Reward functions: numpy in, numpy out, and nothing heavy imported on the way."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from datamodules.errors import DataError
+from datamodules.pixels import to_model_input
+from datamodules.tasks import Prompts
+from lightning_modules.reward_function import RandomReward, RewardFunction, StudentReward, TeacherReward
+from lightning_modules.rewards import Standardisation
+from lightning_modules.student_files import save_student
+from tests.lightning_modules.students import PIXELS, made_student
+
+ROOT = Path(__file__).parents[2]
+FRAMES = np.random.default_rng(0).integers(0, 256, (5, PIXELS, PIXELS, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_student(tmp_path, *made_student())
+    return tmp_path
+
+
+class FirstPixelTeacher:
+    """Embeds a frame by its first pixel alone, so that a wrong frame, order or index shows."""
+
+    SENTENCES = {"goal": (1.0, 0.0), "other goal": (0.0, 1.0), "baseline": (0.6, 0.8)}
+
+    def embed_frames(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        angle = frames[:, 0, 0, 0] / 255 * np.pi / 2
+        return np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
+
+    def embed_prompts(self, sentences: Sequence[str]) -> NDArray[np.float32]:
+        return np.array([self.SENTENCES[sentence] for sentence in sentences], np.float32)
+
+
+def test_student_gives_what_its_network_gives(folder: Path) -> None:
+    network, _ = made_student()
+    with torch.inference_mode():
+        expected = network(to_model_input(FRAMES)).numpy()
+    rewards = StudentReward.load(folder)(FRAMES)
+    assert rewards.dtype == np.float32
+    np.testing.assert_allclose(rewards, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_frames_do_not_depend_on_the_batch_they_come_in(folder: Path) -> None:
+    reward = StudentReward.load(folder)
+    singly = [reward(FRAMES[index : index + 1])[0] for index in range(len(FRAMES))]
+    np.testing.assert_allclose(reward(FRAMES), singly, rtol=1e-4, atol=1e-5)
+
+
+def test_raw_reward_undoes_the_standardisation(folder: Path) -> None:
+    reward = StudentReward.load(folder)
+    np.testing.assert_allclose(reward.raw(FRAMES), reward(FRAMES) * 0.05 + 0.3, rtol=1e-5)
+    assert reward.raw(FRAMES).dtype == np.float32
+
+
+def test_rewards_can_be_written_to(folder: Path) -> None:
+    rewards = StudentReward.load(folder)(FRAMES)
+    rewards += 1.0
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        (FRAMES.astype(np.float32), "frames are float32"),
+        (FRAMES[0], "add the batch axis"),
+        (FRAMES[:, :16, :16], rf"must be \(batch, {PIXELS}, {PIXELS}, 3\)"),
+    ],
+)
+def test_student_refuses_other_frames(folder: Path, frames: NDArray[np.uint8], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        StudentReward.load(folder)(frames)
+
+
+def test_teacher_reward_is_the_cosine_without_projection() -> None:
+    frames = np.zeros((3, 4, 4, 3), np.uint8)
+    frames[:, 0, 0, 0] = [0, 85, 255]  # 0, 30 and 90 degrees
+    rewards = TeacherReward(FirstPixelTeacher(), Prompts(("goal",)))(frames)
+    np.testing.assert_allclose(rewards, [1.0, np.cos(np.pi / 6), 0.0], atol=1e-6)
+
+
+def test_teacher_reward_follows_the_definition_of_the_projection() -> None:
+    frames = np.zeros((3, 4, 4, 3), np.uint8)
+    frames[:, 0, 0, 0] = [10, 85, 200]
+    alpha, teacher = 0.5, FirstPixelTeacher()
+    s, g, b = teacher.embed_frames(frames), np.array([1.0, 0.0]), np.array([0.6, 0.8])
+    # Rocamonde et al. 2024, Definition 1, as written: project s on the line through b and g
+    direction = (g - b) / np.linalg.norm(g - b)
+    projected = b + ((s - b) @ direction)[:, None] * direction
+    expected = 1 - 0.5 * np.sum((alpha * projected + (1 - alpha) * s - g) ** 2, axis=1)
+    rewards = TeacherReward(teacher, Prompts(("goal",), ("baseline",), alpha))(frames)
+    np.testing.assert_allclose(rewards, expected, atol=1e-6)
+
+
+def test_teacher_reward_is_standardised_on_request() -> None:
+    frames = np.zeros((1, 4, 4, 3), np.uint8)  # cosine 1
+    reward = TeacherReward(FirstPixelTeacher(), Prompts(("goal",)), Standardisation(mean=0.5, std=0.25))
+    np.testing.assert_allclose(reward(frames), [2.0])
+
+
+def test_random_reward_is_repeatable_noise_of_unit_scale() -> None:
+    frames = np.zeros((4000, 1, 1, 3), np.uint8)
+    rewards = RandomReward(seed=1)(frames)
+    np.testing.assert_array_equal(rewards, RandomReward(seed=1)(frames))
+    assert rewards.dtype == np.float32
+    assert abs(rewards.mean()) < 0.06
+    assert abs(rewards.std() - 1) < 0.05
+
+
+def test_all_of_them_are_reward_functions(folder: Path) -> None:
+    kinds: list[RewardFunction] = [
+        StudentReward.load(folder),
+        TeacherReward(FirstPixelTeacher(), Prompts(("goal",))),
+        RandomReward(0),
+    ]
+    assert [reward(FRAMES).shape for reward in kinds] == [(5,)] * 3
+
+
+def test_using_a_student_imports_no_framework(folder: Path) -> None:
+    code = (
+        "import sys, numpy as np\n"
+        "from lightning_modules.reward_function import StudentReward\n"
+        f"StudentReward.load({str(folder)!r})(np.zeros((2, {PIXELS}, {PIXELS}, 3), np.uint8))\n"
+        "print({'ray', 'pytorch_lightning', 'open_clip', 'mlflow', 'webdataset'} & set(sys.modules))"
+    )
+    outcome = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (outcome.stdout, outcome.stderr) == ("set()\n", "")

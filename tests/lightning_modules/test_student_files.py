@@ -1,0 +1,125 @@
+"""A student goes to disk and back; whatever is wrong with its files is said plainly."""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from datamodules.errors import DataError, UnknownNameError
+from lightning_modules.student_files import CARD, WEIGHTS, load_student, read_card, save_student
+from tests.lightning_modules.students import PIXELS, made_student
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    save_student(tmp_path, *made_student())
+    return tmp_path
+
+
+def edit(folder: Path, **changes: Any) -> None:
+    content = json.loads((folder / CARD).read_text())
+    content.update(changes)
+    (folder / CARD).write_text(json.dumps(content))
+
+
+def test_student_comes_back_as_it_was(folder: Path) -> None:
+    network, card = made_student()
+    loaded, loaded_card = load_student(folder)
+    assert loaded_card == card
+    frames = torch.randn(4, 3, PIXELS, PIXELS)
+    torch.testing.assert_close(loaded(frames), network(frames))
+
+
+def test_files_are_json_and_safetensors_alone(folder: Path) -> None:
+    assert {path.name for path in folder.iterdir()} == {CARD, WEIGHTS}
+    assert json.loads((folder / CARD).read_text())["schema_version"] == 1
+    assert load_file(folder / WEIGHTS).keys() == made_student()[0].state_dict().keys()
+
+
+def test_saving_again_replaces_both_files(folder: Path) -> None:
+    network, card = made_student(seed=1)
+    save_student(folder, network, card)
+    frames = torch.randn(2, 3, PIXELS, PIXELS)
+    torch.testing.assert_close(load_student(folder)[0](frames), network(frames))
+
+
+def test_folder_without_student_names_the_command(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds no student \(student.json is missing\).*scripts.fit_student"):
+        load_student(tmp_path)
+
+
+def test_missing_weights_are_named(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    with pytest.raises(DataError, match="student.safetensors is missing"):
+        load_student(folder)
+
+
+def test_truncated_weights_are_refused(folder: Path) -> None:
+    (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-100])
+    with pytest.raises(DataError, match="student.safetensors is damaged"):
+        load_student(folder)
+
+
+def test_pickled_weights_are_refused_and_never_run(folder: Path, tmp_path: Path) -> None:
+    class Harmful:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (tmp_path / "ran",)
+
+    (folder / WEIGHTS).write_bytes(pickle.dumps(Harmful()))
+    with pytest.raises(DataError, match="student.safetensors is damaged"):
+        load_student(folder)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_weights_of_another_shape_are_listed(folder: Path) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    tensors["head.0.bias"] = torch.zeros(5)
+    del tensors["head.2.bias"]
+    tensors["extra"] = torch.zeros(1, dtype=torch.int64)
+    save_file(tensors, folder / WEIGHTS)
+    with pytest.raises(DataError, match="in 3 tensors") as caught:
+        load_student(folder)
+    for line in (
+        "head.0.bias: float32 (5,) instead of float32 (8,)",
+        "head.2.bias: nothing instead of float32 (1,)",
+        "extra: int64 (1,) instead of nothing",
+    ):
+        assert line in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"schema_version": 2}, "schema version 2, this code reads 1"),
+        ({"wings": 2}, r"unknown keys \['wings'\]"),
+        ({"standardisation": {"mean": 0.0}}, r"lacks keys \['standardisation.std'\]"),
+        ({"standardisation": {"mean": 0.0, "std": 0.0}}, "std above 0"),
+        ({"standardisation": {"mean": "a", "std": 1.0}}, "student.json"),
+        ({"fidelity": None}, "lacks keys"),
+        ({"prompts": {"goal": [], "baseline": [], "alpha": 0.0}}, "prompts.goal is empty"),
+        ({"pixels": "84"}, 'pixels is "84", not of type int'),
+        ({"pixels": 100_000}, "pixels is 100000, it must lie between 16 and 512"),
+        ({"patch_size": 1.5}, "patch_size is 1.5, not an integer or null"),
+    ],
+)
+def test_wrong_cards_are_refused(folder: Path, changes: dict[str, Any], message: str) -> None:
+    edit(folder, **changes)
+    with pytest.raises(DataError, match=message):
+        read_card(folder)
+
+
+def test_card_that_is_no_json_is_refused(folder: Path) -> None:
+    (folder / CARD).write_text("{")
+    with pytest.raises(DataError, match="student.json is not readable"):
+        read_card(folder)
+
+
+@pytest.mark.parametrize("backbone", ["test_efficientne", "hf_hub:somebody/something"])
+def test_backbone_that_timm_does_not_have_is_named(folder: Path, backbone: str) -> None:
+    edit(folder, backbone=backbone)
+    with pytest.raises(UnknownNameError, match=f"unknown backbone '{backbone}'"):
+        load_student(folder)
