@@ -43,7 +43,8 @@ install_environment() {
             exit 1
         fi
     fi
-    .uv/bin/uv pip sync --python .venv/bin/python --require-hashes requirements.lock
+    # Compiled here once: otherwise every process pays seconds where PYTHONDONTWRITEBYTECODE is set, as in many containers.
+    .uv/bin/uv pip sync --python .venv/bin/python --require-hashes --compile-bytecode requirements.lock
 }
 
 # The probe opens the GL that the renderer uses: what works needs no package.
