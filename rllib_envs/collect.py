@@ -20,7 +20,7 @@ from datamodules.records import Sample
 from datamodules.results import write_result
 from datamodules.shards import ShardWriter
 from datamodules.tasks import Task
-from rllib_envs.rendering import require_gl
+from rllib_envs.gl import require_gl
 from rllib_envs.settings import CollectSettings
 from rllib_envs.simulators import Simulator, make_simulator
 

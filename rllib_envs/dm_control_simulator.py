@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from absl import logging
 from dm_control import suite
 from dm_control.rl import control
 from numpy.typing import NDArray
@@ -22,8 +23,7 @@ class DmControlSimulator:
             raise UnknownNameError(
                 "dm_control task", task.simulator, (f"{known}-{its_level}" for known, its_level in suite.ALL_TASKS)
             )
-        # The random state is replaced by every seeded reset; the time limit is the environment's business.
-        environment = suite.load(domain, level, task_kwargs={"random": 0, "time_limit": float("inf")})
+        environment = _load(domain, level)
         self.task = task
         self._environment = environment
         self._rules = environment.task
@@ -80,6 +80,16 @@ class DmControlSimulator:
     def close(self) -> None:
         """See Simulator."""
         self._scene.close()
+
+
+def _load(domain: str, level: str) -> Any:
+    """The suite's environment, without its time limit: that is not the simulator's business."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)  # dm_control's own models use attributes that MuJoCo calls deprecated
+    try:
+        return suite.load(domain, level, task_kwargs={"random": 0, "time_limit": float("inf")})
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def _flat(observation: dict[str, Any]) -> NDArray[np.float32]:

@@ -2,18 +2,20 @@
 
 import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from datamodules.errors import MissingDependencyError
+from datamodules.errors import MissingDependencyError, UnknownNameError
 
 EGL_PLATFORM_DEVICE = 0x313F  # EGL_EXT_platform_device
 PACKAGES = {"egl": "libegl1 libgl1-mesa-dri", "osmesa": "libosmesa6"}
 NO_BACKEND = "disabled"
+KNOWN_TO_MUJOCO = ("egl", "osmesa", "glfw", NO_BACKEND, "disable", "off", "false", "0")
+"""what MUJOCO_GL may be; of these, egl and osmesa draw without a display"""
 
 
 class GlContext:
@@ -66,12 +68,28 @@ def gl_backend() -> str:
     """The GL backend of this process: `MUJOCO_GL` where it is set, else egl if it works, else osmesa, else 'disabled'.
 
     The choice is written to `MUJOCO_GL`, because dm_control would otherwise look for a display first.
+
+    Raises UnknownNameError for a value that MuJoCo does not know, and MissingDependencyError where a backend that is
+    asked for does not work: with such a setting MuJoCo cannot even be imported.
     """
-    chosen = os.environ.get("MUJOCO_GL", "").lower().strip()
-    if not chosen:
-        chosen = "egl" if _egl_works() else "osmesa" if _loads("libOSMesa.so.8", "libOSMesa.so.6") else NO_BACKEND
-        os.environ["MUJOCO_GL"] = chosen
-    return chosen
+    asked = os.environ.get("MUJOCO_GL", "").lower().strip()
+    if asked and asked not in KNOWN_TO_MUJOCO:
+        raise UnknownNameError("MUJOCO_GL", asked, KNOWN_TO_MUJOCO, "or leave it unset")
+    if asked and asked not in WORKS:
+        return asked
+    chosen = next((backend for backend, works in WORKS.items() if asked in ("", backend) and works()), None)
+    if asked and not chosen:
+        raise missing_gl(f"MUJOCO_GL is {asked!r}, and that does not work here")
+    os.environ["MUJOCO_GL"] = chosen or NO_BACKEND
+    return chosen or NO_BACKEND
+
+
+def require_gl() -> None:
+    """Make sure that frames can be drawn in this process.
+
+    Raises MissingDependencyError, naming the packages to install, where they cannot.
+    """
+    gl_context()
 
 
 @cache
@@ -82,16 +100,21 @@ def gl_context() -> GlContext:
     """
     prepare_gl()
     backend = gl_backend()
+    if backend not in WORKS:
+        raise missing_gl(f"the GL backend is {backend!r}")
     try:
-        if backend not in PACKAGES:
-            raise RuntimeError(f"the GL backend is {backend!r}")
         return GlContext(backend)
     except Exception as failure:  # PyOpenGL raises a different type for each library and call that is missing
-        raise MissingDependencyError(
-            f"frames cannot be drawn, no off-screen GL context opens ({failure}): install software GL with "
-            f"`apt-get install {PACKAGES['egl']}` or `apt-get install {PACKAGES['osmesa']}`, "
-            "and leave MUJOCO_GL unset so that the one that works is chosen"
-        ) from failure
+        raise missing_gl(f"{backend} failed with {failure!r}") from failure
+
+
+def missing_gl(reason: str) -> MissingDependencyError:
+    """The error that tells what to install."""
+    return MissingDependencyError(
+        f"frames cannot be drawn without a display ({reason}): install software GL with "
+        f"`apt-get install {PACKAGES['egl']}` or `apt-get install {PACKAGES['osmesa']}`, "
+        "and leave MUJOCO_GL unset so that the one that works is chosen"
+    )
 
 
 def _egl_works() -> bool:
@@ -114,11 +137,15 @@ def _egl_works() -> bool:
     return any(display and egl.eglInitialize(display, None, None) for display in displays)
 
 
-def _loads(*libraries: str) -> bool:
-    for library in libraries:
+def _osmesa_works() -> bool:
+    for library in ("libOSMesa.so.8", "libOSMesa.so.6"):
         try:
             ctypes.CDLL(library)
         except OSError:
             continue
         return True
     return False
+
+
+WORKS: Mapping[str, Callable[[], bool]] = {"egl": _egl_works, "osmesa": _osmesa_works}
+"""backends without a display, the preferred one first, and whether they work here"""

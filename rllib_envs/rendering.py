@@ -19,14 +19,6 @@ from rllib_envs.gl import GlContext, gl_context
 MAX_GEOMS = 5000
 
 
-def require_gl() -> None:
-    """Make sure that frames can be drawn in this process.
-
-    Raises MissingDependencyError, naming the packages to install, where they cannot.
-    """
-    gl_context()
-
-
 def resolve_camera(model: Any, camera: Camera) -> Any:
     """The `mujoco.MjvCamera` of a task's camera settings in this model.
 

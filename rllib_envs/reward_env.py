@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from datamodules.errors import DataError
 from datamodules.tasks import Task
 from rllib_envs.episodes import Episode, Step
-from rllib_envs.rendering import require_gl
+from rllib_envs.gl import require_gl
 from rllib_envs.simulators import make_simulator
 
 if TYPE_CHECKING:  # brings torch, which the true reward can do without
