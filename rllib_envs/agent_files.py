@@ -3,6 +3,7 @@
 RLlib's own checkpoint lies beside them and serves to go on training; acting and evaluating need no Ray.
 """
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -11,6 +12,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import torch
+from gymnasium import Space, spaces
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -20,7 +22,7 @@ from datamodules.results import read_json, write_atomically, write_json
 from datamodules.tasks import Task, task_from_dict
 from lightning_modules.rewards import Standardisation
 from lightning_modules.settings import TeacherSettings
-from rllib_envs.sac_networks import ActionSpace, Actor
+from rllib_envs.sac_networks import Actor
 from rllib_envs.settings import SacSettings
 
 SCHEMA_VERSION = 1
@@ -99,10 +101,12 @@ def save_policy(folder: Path, actor: Actor) -> None:
     write_atomically(folder / WEIGHTS, save(tensors))
 
 
-def load_policy(folder: Path, card: AgentCard, observation_size: int, action_space: ActionSpace) -> Policy:
+def load_policy(folder: Path, card: AgentCard, observations: Space[Any], actions: Space[Any]) -> Policy:
     """The saved policy of an agent. Raises DataError where the weights are missing, damaged or of another shape."""
     path = folder / WEIGHTS
-    actor = Actor(observation_size, action_space, card.sac.hidden)
+    assert observations.shape is not None
+    assert isinstance(actions, spaces.Box | spaces.Discrete)
+    actor = Actor(math.prod(observations.shape), actions, card.sac.hidden)
     try:
         actor.load_state_dict(load(path.read_bytes()))
     except FileNotFoundError as error:

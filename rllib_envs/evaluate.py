@@ -109,5 +109,5 @@ def _play_randomly(card: AgentCard, seeds: Sequence[int]) -> Returns:
 
 
 def _policy(agent: Path, card: AgentCard, environment: RewardVectorEnv) -> Policy:
-    observation_size = int(np.prod(environment.single_observation_space.shape))
-    return load_policy(agent, card, observation_size, environment.single_action_space)
+    observations, actions = environment.single_observation_space, environment.single_action_space
+    return load_policy(agent, card, observations, actions)

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 LOG_STD_RANGE = (-5.0, 2.0)
 """range of the log standard deviation before squashing; narrower than the paper's (-20, 2), as in CleanRL"""
 
-ActionSpace = spaces.Box | spaces.Discrete
+ActionSpace = spaces.Box | spaces.Discrete[Any]
 
 
 class Actor(nn.Module):
@@ -42,7 +42,7 @@ class Actor(nn.Module):
         """Actions for observations (N, O): (N, A) in (-1, 1), or (N,) numbers; the mode unless exploring."""
         if self.discrete:
             logits = self.network(observations)
-            return torch.distributions.Categorical(logits=logits).sample() if explore else logits.argmax(-1)
+            return torch.multinomial(logits.softmax(-1), 1).squeeze(-1) if explore else logits.argmax(-1)
         if explore:
             return self.sample(observations)[0]
         return torch.tanh(self.network(observations).chunk(2, dim=-1)[0])
@@ -139,5 +139,5 @@ def target_entropy(action_space: ActionSpace) -> float:
     0.98 log n (arXiv 1910.07207) keeps two actions near a coin toss for ever, so half of log n is used.
     """
     if isinstance(action_space, spaces.Discrete):
-        return 0.5 * math.log(cast(int, action_space.n))
+        return 0.5 * math.log(int(action_space.n))
     return -float(math.prod(action_space.shape))

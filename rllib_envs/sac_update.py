@@ -38,9 +38,9 @@ class SacUpdate:
         self.gamma = gamma
         self.tau = tau
         self.target_entropy = target_entropy(action_space)
-        self._critic_parameters = list(networks.critics.parameters())
-        self._target_parameters = list(networks.target_critics.parameters())
-        self._actor_parameters = list(networks.actor.parameters())
+        self._critic_parameters: list[Tensor] = list(networks.critics.parameters())
+        self._target_parameters: list[Tensor] = list(networks.target_critics.parameters())
+        self._actor_parameters: list[Tensor] = list(networks.actor.parameters())
         # fused: one kernel for all tensors; the default loop costs more than the gradients of nets this small
         self.optimizers = {
             "actor": torch.optim.Adam(self._actor_parameters, lr=actor_lr, fused=True),
@@ -108,7 +108,7 @@ class SacUpdate:
         self._apply("actor", loss, self._actor_parameters)
         return loss.detach()
 
-    def _apply(self, optimizer: str, loss: Tensor, parameters: list[torch.nn.Parameter]) -> None:
+    def _apply(self, optimizer: str, loss: Tensor, parameters: list[Tensor]) -> None:
         # Gradients of the named parameters only: the actor's loss passes through the critics without touching theirs.
         gradients = torch.autograd.grad(loss, parameters)
         for parameter, gradient in zip(parameters, gradients, strict=True):

@@ -56,6 +56,7 @@ def train_agent(
     reward: RewardKind,
     sac: SacSettings,
     out: Path,
+    *,
     seed: int,
     student: Path | None = None,
     teacher: TeacherSettings | None = None,
@@ -99,13 +100,14 @@ def train_folder(
     reward: RewardKind,
     sac: SacSettings,
     out: Path,
+    *,
     seed: int,
     student: Path | None,
     teacher: TeacherSettings | None,
 ) -> Path:
     """What scripts.train_agent does: train with a progress bar. Returns the path of `result.json`."""
     with progress_bar("train", "steps") as report:
-        train_agent(task, reward, sac, out, seed, student, teacher, report)
+        train_agent(task, reward, sac, out, seed=seed, student=student, teacher=teacher, report=report)
     return out / RESULT
 
 

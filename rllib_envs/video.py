@@ -68,7 +68,7 @@ def write_video(path: Path, frames: Sequence[Frame], frames_per_second: int) -> 
     try:
         with imageio.get_writer(temporary, fps=frames_per_second, codec="libx264", pixelformat="yuv420p") as writer:
             for frame in frames:
-                writer.append_data(frame)
+                writer.append_data(frame)  # type: ignore[attr-defined]  # missing in its annotations
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,0 +1,43 @@
+"""Train an agent with RLlib SAC."""
+
+from pathlib import Path
+from typing import Literal
+
+from datamodules.tasks import Task
+from lightning_modules.settings import TeacherSettings
+from rllib_envs.settings import SacSettings
+from scripts.command import run
+
+
+def train_agent(  # noqa: PLR0917  (arguments of a command)
+    task: Task,
+    sac: SacSettings,
+    out: Path,
+    reward: Literal["student", "teacher", "random", "true"] = "student",
+    student: Path | None = None,
+    teacher: TeacherSettings | None = None,
+    seed: int = 0,
+) -> Path:
+    """Train an agent on a learned reward, or on the true one to compare with; the same command goes on after a stop.
+
+    python -m scripts.train_agent --task conf/tasks/cartpole_swingup.yaml --student runs/x/student \
+        --sac conf/sac/demo.yaml --out runs/x/agent
+
+    12000 decisions of the demo take about two minutes on one core.
+
+    Args:
+        task: a file of conf/tasks, or single settings
+        sac: a file of conf/sac, or single settings
+        out: folder for the agent
+        reward: what the agent is rewarded with
+        student: folder of a fitted student, for reward 'student'
+        teacher: a file of conf/teacher, for reward 'teacher'
+        seed: seed of networks, episodes and batches
+    """
+    from rllib_envs.train import train_folder  # torch and ray load only after the arguments proved right
+
+    return train_folder(task, reward, sac, out, seed=seed, student=student, teacher=teacher)
+
+
+if __name__ == "__main__":
+    run(train_agent)
