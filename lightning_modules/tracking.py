@@ -31,7 +31,7 @@ class FitLogger(MLFlowLogger):
             run_name=name,
             tracking_uri=tracking_uri,
             tags={FOLDER_TAG: str(folder.resolve())},
-            artifact_location=_local_artifacts(tracking_uri, experiment),
+            artifact_location=local_artifacts(tracking_uri, experiment),
             run_id=run_id,
         )
         self._ends_run = run_id is None
@@ -64,7 +64,7 @@ class FitLogger(MLFlowLogger):
             super().finalize(status)
 
 
-def _local_artifacts(tracking_uri: str, experiment: str) -> str | None:
+def local_artifacts(tracking_uri: str, experiment: str) -> str | None:
     """Make the folder of an sqlite store; return where the experiment's files belong (None: the server decides)."""
     scheme, separator, path = tracking_uri.partition(":///")
     if scheme != "sqlite" or not separator:

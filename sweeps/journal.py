@@ -27,7 +27,7 @@ class Stage:
 
 
 class Journal:
-    """A trial's memory. A stage is finished when its entry is here, its folder is there and all before it are finished."""
+    """A trial's memory. A stage is finished when it is recorded, its folder is there and all before it are finished."""
 
     def __init__(self, trial: Path) -> None:
         self._trial = trial
@@ -64,8 +64,8 @@ class Journal:
             for key in sorted(before.keys() | now.keys()):
                 if before.get(key) != now.get(key):
                     raise DataError(
-                        f"{self._trial} holds the stage {stage.name!r} made with {key} = {before.get(key)!r}, and now it "
-                        f"is {now.get(key)!r}: {self._remedy(stages[position:])}"
+                        f"{self._trial} holds the stage {stage.name!r} made with {key} = {before.get(key)!r}, and now "
+                        f"it is {now.get(key)!r}: {self._remedy(stages[position:])}"
                     )
         return []
 

@@ -20,6 +20,7 @@ from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
 from datamodules.errors import SettingsError
+from lightning_modules.tracking import local_artifacts
 
 PARAMETER_CHARACTERS = 500
 """Longer values go into tags, which MLflow does not cut."""
@@ -41,14 +42,14 @@ class Run:
     """
 
     def __init__(self, tracking_uri: str, experiment: str, name: str, run_id: str | None = None) -> None:
-        artifacts = _prepare_local_store(tracking_uri)
+        artifacts = local_artifacts(tracking_uri, experiment)
         try:
             self._client = mlflow.MlflowClient(tracking_uri=tracking_uri)
             found = self._client.get_experiment_by_name(experiment)
             experiment_id = (
                 found.experiment_id
                 if found
-                else self._client.create_experiment(experiment, artifact_location=artifacts and f"{artifacts}/{experiment}")
+                else self._client.create_experiment(experiment, artifact_location=artifacts)
             )
             if run_id is None:
                 run_id = self._client.create_run(experiment_id, run_name=name).info.run_id
@@ -56,8 +57,8 @@ class Run:
                 self._client.update_run(run_id, status="RUNNING")
         except (MlflowException, OSError) as error:
             raise SettingsError(
-                f"tracking.uri is {tracking_uri!r} and cannot be used ({error}): start that server, or use a local store "
-                "as 'sqlite:///runs/mlflow.db'"
+                f"tracking.uri is {tracking_uri!r} and cannot be used ({error}): start that server, or use a local "
+                "store as 'sqlite:///runs/mlflow.db'"
             ) from error
         self.tracking_uri = tracking_uri
         self.run_id: str = run_id
@@ -108,16 +109,6 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-def _prepare_local_store(tracking_uri: str) -> str | None:
-    """Make the folder of an sqlite store; return where its artifacts belong (None: the server decides)."""
-    scheme, separator, path = tracking_uri.partition(":///")
-    if scheme != "sqlite" or not separator:
-        return None
-    folder = Path(path).resolve().parent
-    folder.mkdir(parents=True, exist_ok=True)
-    return (folder / "mlartifacts").as_uri()
 
 
 def _milliseconds() -> int:

@@ -14,7 +14,7 @@ import numpy as np
 
 from datamodules.progress import ProgressDisplay, Report
 from datamodules.results import write_result
-from lightning_modules.fit import check_student_config, fit_student
+from lightning_modules.fit import check_fit, fit_student
 from lightning_modules.labelling import label_frames
 from lightning_modules.settings import TeacherSettings
 from lightning_modules.teacher import ClipTeacher, check_prompts
@@ -30,6 +30,7 @@ from sweeps.runs import Run
 from sweeps.settings import EVALUATION_SEED, TrialConfig
 from sweeps.statistics import mean_with_interval
 
+SHOWN_FIDELITY = ("pearson", "spearman_pooled", "spearman_within_episode")
 UNITS = {
     "collect": "frames",
     "label": "frames",
@@ -91,7 +92,7 @@ def check_trial(config: TrialConfig, unfinished: set[str]) -> None:
     if "label" in unfinished or (config.reward == "teacher" and "train" in unfinished):
         check_prompts(config.teacher, (*config.task.prompts.goal, *config.task.prompts.baseline))
     if "fit" in unfinished:
-        check_student_config(config.student, config.task.render.frame_pixels)
+        check_fit(config.student, config.task.render.frame_pixels)
 
 
 def stages_of(config: TrialConfig) -> list[Stage]:
@@ -182,8 +183,7 @@ def _conclude(config: TrialConfig, journal: Journal, run: Run, command: str) -> 
     run.log_file(page)
     for name, png in figures_of_trial(config.out).items():
         run.log_image(name, png)
-    for path in (config.out / "evaluation" / "agent.mp4",):
-        run.log_file(path, "video")
+    run.log_file(config.out / "evaluation" / "agent.mp4", "video")
     figures["seconds"] |= {"report": round(time.monotonic() - start, 2)}
     figures["seconds"]["total"] = round(sum(figures["seconds"].values()), 2)
     path = write_result(config.out, figures, asdict(config))
@@ -192,7 +192,7 @@ def _conclude(config: TrialConfig, journal: Journal, run: Run, command: str) -> 
         {
             "final/true_return": figures["true_return"]["mean"],
             "final/random_return": figures["random_return"]["mean"],
-            "final/student_spearman": figures.get("student", {}).get("spearman_pooled", float("nan")),
+            **{f"final/student_{name}": figures["student"][name] for name in SHOWN_FIDELITY if "student" in figures},
             "cost/teacher_queries": figures["teacher_queries"],
             **{f"cost/{stage}_seconds": seconds for stage, seconds in figures["seconds"].items()},
         }
