@@ -5,7 +5,7 @@ RLlib's own checkpoint lies beside them and serves to go on training; acting and
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -31,6 +31,9 @@ RewardKind = Literal["true", "student", "teacher", "random"]
 
 Policy = Callable[[NDArray[np.float32]], NDArray[Any]]
 """Observations (N, O) to actions: (N, A) in -1 to 1, or (N,) numbers of discrete actions."""
+
+OnEvaluation = Callable[[Mapping[str, Any]], None]
+"""Called with each new line of evaluations.jsonl."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,24 @@ class AgentCard:
             )
         except (KeyError, TypeError) as error:
             raise DataError(f"{path} is damaged ({error}): train the agent again") from error
+
+
+@dataclass(frozen=True)
+class AgentResult:
+    """What a training did, all its attempts together."""
+
+    steps: int
+    """agent decisions"""
+    updates: int
+    """gradient steps"""
+    seconds: float
+    """from the start to the end, evaluations included, time between a stop and a new start left out"""
+    steps_per_second: float
+    """steps / seconds"""
+    costs: dict[str, float]
+    """seconds by what they were spent on: simulate, render, reward, update, other"""
+    teacher_queries: int
+    """frames scored by the teacher itself"""
 
 
 def greedy_policy(actor: Actor) -> Policy:
