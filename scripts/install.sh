@@ -49,7 +49,7 @@ install_environment() {
 
 # The probe opens the GL that the renderer uses: what works needs no package.
 can_draw() {
-    .venv/bin/python -c "from rllib_envs.rendering import require_gl; require_gl()" > .venv/gl.log 2>&1
+    .venv/bin/python -c "from rllib_envs.gl import require_gl; require_gl()" > .venv/gl.log 2>&1
 }
 
 install_gl() {
