@@ -13,12 +13,13 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 
 from datamodules.progress import Report, silent
 
-CHATTY = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch", "alembic", "mlflow")
+CHATTY = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch")
 ADVICE = (
     ".*does not have many workers.*",  # decoded frames are read fastest in the main process
     ".*is not empty.*",  # the checkpoint folder of a fit that goes on
     ".*number of training batches.*logging interval.*",
     ".*isinstance.treespec, LeafSpec.*",  # inside Lightning, nothing that we call
+    r"\s*(By default only one JsonargparseDeprecationWarning|``instantiate_classes`` was deprecated)",  # likewise
     ".*ckpt_path.*doesn't match.*",
 )
 

@@ -137,25 +137,20 @@ class FitCLI(LightningCLI):
             return
         last, best = (checkpoint_path(self.out / CHECKPOINTS, name) for name in ("last", "best"))
         settings = self._settings()
-        write_json(self.out / SETTINGS, settings)
-        write_atomically(self.out / CONFIG, self._parser("fit").dump(self.config["fit"], skip_none=False).encode())
         if self._logger:
-            if last.exists():
-                self._logger.resume()
+            self._logger.begin(resumed=last.exists())
+        write_json(self.out / SETTINGS, settings)
+        write_atomically(self.out / CONFIG, self._parser("fit").dump(self.config["fit"]).encode())
+        if self._logger:
             logged = {name: value for name, value in settings.items() if name.startswith(LOGGED)}
             self._logger.log_fit(logged, model.prompts, self.out / CONFIG)
         with self._progress as self._clock.report, _interrupts():
             resumed = last if last.exists() else None
             self.trainer.fit(model, datamodule=datamodule, ckpt_path=resumed, weights_only=True)
+            # noted now, because loading the best checkpoint takes the clock back as well
+            epochs, seconds = self._clock.epochs, round(self._clock.seconds, 2)
             self.trainer.test(model, datamodule=datamodule, ckpt_path=best, weights_only=True, verbose=False)
-        self.result = export_student(
-            self.out,
-            model,
-            datamodule,
-            epochs=self._clock.epochs,
-            seconds=round(self._clock.seconds, 2),
-            settings=settings,
-        )
+        self.result = export_student(self.out, model, datamodule, epochs=epochs, seconds=seconds, settings=settings)
 
     def _settings(self) -> dict[str, Any]:
         """Flat settings that decide the student, the labels' digest among them, as plain JSON values."""

@@ -9,7 +9,7 @@ from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
-from datamodules.errors import SettingsError
+from datamodules.errors import DataError, SettingsError
 from datamodules.frames_datamodule import FrameBatch, FramesDataModule
 from datamodules.pixels import to_model_input
 from datamodules.tasks import Prompts
@@ -166,4 +166,9 @@ class StudentModule(LightningModule):
     def _gathered(self) -> Scores:
         columns: Sequence[Tensor] = [torch.cat(column) for column in zip(*self._scores, strict=True)]
         self._scores.clear()
-        return Scores(*columns)
+        scores = Scores(*columns)
+        if not torch.isfinite(scores.student).all():
+            raise DataError(
+                f"the fit diverged, its student rewards are not finite: lower model.learning_rate ({self.learning_rate})"
+            )
+        return scores

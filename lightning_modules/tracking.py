@@ -1,11 +1,14 @@
 """A fit in MLflow: Lightning's logger, with the few things it gets wrong for us put right."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import MLFlowLogger
 
+from datamodules.errors import SettingsError
 from datamodules.tasks import Prompts
 
 PARAMETER_CHARACTERS = 250
@@ -25,28 +28,44 @@ class FitLogger(MLFlowLogger):
             name: the run's name in the table.
             folder: the student's folder; with its tag a fit that was stopped finds its run again.
             run_id: log into this run of a caller's, and leave ending it to the caller.
+
+        Raises:
+            SettingsError: the store cannot be used.
         """
-        super().__init__(
-            experiment_name=experiment,
-            run_name=name,
-            tracking_uri=tracking_uri,
-            tags={FOLDER_TAG: str(folder.resolve())},
-            artifact_location=local_artifacts(tracking_uri, experiment),
-            run_id=run_id,
-        )
+        # MLflow tells of every table it creates; it sets its level when the next line imports it
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+        with _store_errors(tracking_uri):
+            super().__init__(
+                experiment_name=experiment,
+                run_name=name,
+                tracking_uri=tracking_uri,
+                tags={FOLDER_TAG: str(folder.resolve())},
+                artifact_location=local_artifacts(tracking_uri, experiment),
+                run_id=run_id,
+            )
         self._ends_run = run_id is None
 
-    def resume(self) -> None:
-        """Go on with the latest run of this student's folder, where the store has one."""
+    def begin(self, resumed: bool) -> None:
+        """Open the run; a resumed fit goes on with the latest run of its folder, where the store has one.
+
+        Raises SettingsError when the store cannot be used.
+        """
+        with _store_errors(self._tracking_uri):
+            if resumed and self._run_id is None:
+                self._run_id = self._earlier_run()
+            _ = self.experiment  # Lightning makes or finds the run when it is asked for its client
+
+    def _earlier_run(self) -> str | None:
         found = self._mlflow_client.get_experiment_by_name(self._experiment_name)
-        if self._run_id is None and found is not None:
-            mine = f'tags.{FOLDER_TAG} = "{(self.tags or {})[FOLDER_TAG]}"'
-            runs = self._mlflow_client.search_runs(
-                [found.experiment_id], mine, order_by=["start_time DESC"], max_results=1
-            )
-            if runs:
-                self._run_id = runs[0].info.run_id
-                self._mlflow_client.update_run(self._run_id, status="RUNNING")
+        if found is None:
+            return None
+        mine = f'tags.{FOLDER_TAG} = "{(self.tags or {})[FOLDER_TAG]}"'
+        runs = self._mlflow_client.search_runs([found.experiment_id], mine, order_by=["start_time DESC"], max_results=1)
+        if not runs:
+            return None
+        run_id: str = runs[0].info.run_id
+        self._mlflow_client.update_run(run_id, status="RUNNING")
+        return run_id
 
     def log_fit(self, settings: Mapping[str, Any], prompts: Prompts, config: Path) -> None:
         """Log what is to be fitted: settings as parameters, prompts as tags, the configuration as a file."""
@@ -62,6 +81,18 @@ class FitLogger(MLFlowLogger):
         """End the run, unless it is a caller's."""
         if self._ends_run:
             super().finalize(status)
+
+
+@contextmanager
+def _store_errors(tracking_uri: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # MLflow, its database driver and its HTTP client raise their own each
+        reason = str(error).splitlines()[0]
+        raise SettingsError(
+            f"tracking_uri is {tracking_uri!r} and cannot be used ({reason}): start that server, use a local store as "
+            "'sqlite:///runs/mlflow.db', or log nothing with null"
+        ) from error
 
 
 def local_artifacts(tracking_uri: str, experiment: str) -> str | None:

@@ -54,13 +54,13 @@ def test_folder_without_student_names_the_command(tmp_path: Path) -> None:
 
 def test_missing_weights_are_named(folder: Path) -> None:
     (folder / WEIGHTS).unlink()
-    with pytest.raises(DataError, match="student.safetensors is missing"):
+    with pytest.raises(DataError, match=r"student\.safetensors is missing"):
         load_student(folder)
 
 
 def test_truncated_weights_are_refused(folder: Path) -> None:
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-100])
-    with pytest.raises(DataError, match="student.safetensors is damaged"):
+    with pytest.raises(DataError, match=r"student\.safetensors is damaged"):
         load_student(folder)
 
 
@@ -70,7 +70,7 @@ def test_pickled_weights_are_refused_and_never_run(folder: Path, tmp_path: Path)
             return Path.touch, (tmp_path / "ran",)
 
     (folder / WEIGHTS).write_bytes(pickle.dumps(Harmful()))
-    with pytest.raises(DataError, match="student.safetensors is damaged"):
+    with pytest.raises(DataError, match=r"student\.safetensors is damaged"):
         load_student(folder)
     assert not (tmp_path / "ran").exists()
 
@@ -114,7 +114,7 @@ def test_wrong_cards_are_refused(folder: Path, changes: dict[str, Any], message:
 
 def test_card_that_is_no_json_is_refused(folder: Path) -> None:
     (folder / CARD).write_text("{")
-    with pytest.raises(DataError, match="student.json is not readable"):
+    with pytest.raises(DataError, match=r"student\.json is not readable"):
         read_card(folder)
 
 

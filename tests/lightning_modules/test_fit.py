@@ -1,0 +1,226 @@
+"""Fitting from labels to a student folder: what it leaves, how it goes on after a kill, and what it refuses."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules.errors import DataError, SettingsError, SuiteError, UnknownNameError
+from datamodules.progress import silent
+from datamodules.splits import split_of
+from datamodules.tasks import Prompts
+from lightning_modules.fit import check_fit, fit_student
+from lightning_modules.fit_export import FitResult
+from lightning_modules.reward_function import StudentReward
+from lightning_modules.student_files import read_card
+from tests.lightning_modules.students import BASELINE, GOAL, OTHER, PIXELS, frame_of, reward_of, write_labels
+
+ROOT = Path(__file__).parents[2]
+CONFIG: dict[str, Any] = {
+    "model": {"backbone": "test_efficientnet", "head_width": 16},
+    "data": {"batch_size": 16},
+    "trainer": {"max_epochs": 4, "accelerator": "cpu", "gradient_clip_val": 1.0},
+}
+HELD_OUT = [(episode, step) for episode in range(20) for step in range(16) if split_of(episode) == "test"]
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_labels(tmp_path_factory.mktemp("squares") / "labels")
+
+
+def config_file(folder: Path, **changes: dict[str, Any]) -> Path:
+    """A student configuration; JSON is YAML."""
+    content = {group: {**CONFIG.get(group, {}), **changes.get(group, {})} for group in CONFIG.keys() | changes.keys()}
+    path = folder / "student.yaml"
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.fixture(scope="module")
+def fitted(
+    labels: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, FitResult, list[tuple[int, int, str]]]:
+    """A student folder, its result, and what was reported."""
+    folder = tmp_path_factory.mktemp("fitted")
+    reports: list[tuple[int, int, str]] = []
+    out = folder / "student"
+    result = fit_student(
+        config_file(folder), labels, out, seed=0, report=lambda done, total, note: reports.append((done, total, note))
+    )
+    return out, result, reports
+
+
+def test_student_learns_its_teacher(fitted: tuple[Path, FitResult, Any]) -> None:
+    out, result, _ = fitted
+    assert result.fidelity.spearman_pooled > 0.8
+    assert result.fidelity.samples == len(HELD_OUT)
+    student = StudentReward.load(out)
+    raw = student.raw(np.stack([frame_of(*key) for key in HELD_OUT]))
+    assert np.corrcoef(raw, [reward_of(*key) for key in HELD_OUT])[0, 1] == pytest.approx(
+        result.fidelity.pearson, abs=0.01
+    )
+
+
+def test_result_and_card_hold_the_same_fidelity(fitted: tuple[Path, FitResult, Any]) -> None:
+    out, result, _ = fitted
+    content = json.loads((out / "result.json").read_text())
+    assert content["fidelity"]["spearman_pooled"] == result.fidelity.spearman_pooled
+    assert (content["backbone"], content["epochs"]) == ("test_efficientnet", 4)
+    assert content["parameters"] == result.parameters > 90_000
+    assert read_card(out).fidelity == result.fidelity
+
+
+def test_held_out_file_shows_extreme_frames_by_teacher_reward(fitted: tuple[Path, FitResult, Any]) -> None:
+    with np.load(fitted[0] / "held_out.npz", allow_pickle=False) as arrays:
+        held_out = dict(arrays)
+    by_reward = sorted(HELD_OUT, key=lambda key: reward_of(*key))
+    np.testing.assert_array_equal(held_out["bottom_frames"], np.stack([frame_of(*key) for key in by_reward[:8]]))
+    np.testing.assert_array_equal(held_out["top_frames"], np.stack([frame_of(*key) for key in by_reward[:-9:-1]]))
+    np.testing.assert_allclose(held_out["teacher"], [reward_of(*key) for key in HELD_OUT], atol=5e-4)
+    assert held_out["top_teacher"][0] == held_out["teacher"].max()
+    assert held_out["bottom_student"].shape == (8,)
+    assert held_out["student"].shape == held_out["true_reward"].shape == (len(HELD_OUT),)
+
+
+def test_progress_counts_batches_to_the_end(fitted: tuple[Path, FitResult, list[tuple[int, int, str]]]) -> None:
+    done, total, note = fitted[2][-1]
+    assert done == total == 4 * (16 * 16 // 16)
+    assert note.startswith("epoch 4, validation Spearman 0.")
+
+
+def test_finished_fit_is_not_done_again(fitted: tuple[Path, FitResult, Any], labels: Path) -> None:
+    out, result, _ = fitted
+    before = (out / "student.safetensors").stat().st_mtime_ns
+
+    def no_work(done: int, total: int, note: str) -> None:
+        raise AssertionError("the fit began again")
+
+    assert fit_student(out.parent / "student.yaml", labels, out, seed=0, report=no_work) == result
+    assert (out / "student.safetensors").stat().st_mtime_ns == before
+
+
+def test_folder_of_another_fit_is_refused(fitted: tuple[Path, FitResult, Any], labels: Path, tmp_path: Path) -> None:
+    wider = config_file(tmp_path, model={"head_width": 17})
+    with pytest.raises(DataError, match=r"holds another fit: there model\.head_width is 16, here it is 17"):
+        fit_student(wider, labels, fitted[0], seed=0, report=silent)
+    with pytest.raises(DataError, match=r"there data\.seed is 0, here it is 1"):
+        fit_student(config_file(tmp_path), labels, fitted[0], seed=1, report=silent)
+
+
+def test_prompts_of_the_caller_are_learned(labels: Path, tmp_path: Path) -> None:
+    prompts = Prompts((OTHER,), (BASELINE,), 0.5)
+    config = config_file(tmp_path, trainer={"max_epochs": 1})
+    fit_student(config, labels, tmp_path / "student", seed=0, report=silent, prompts=prompts)
+    assert read_card(tmp_path / "student").prompts == prompts
+
+
+def test_early_stopping_ends_a_fit_that_gains_nothing(labels: Path, tmp_path: Path) -> None:
+    config = config_file(
+        tmp_path,
+        model={"learning_rate": 1e-12, "schedule": "constant"},
+        trainer={"max_epochs": 50},
+        early_stopping={"patience": 2, "min_delta": 10.0},
+    )
+    assert fit_student(config, labels, tmp_path / "student", seed=0, report=silent).epochs == 3
+
+
+@pytest.mark.slow
+def test_killed_fit_goes_on_to_the_same_student(labels: Path, tmp_path: Path) -> None:
+    config = config_file(tmp_path, trainer={"max_epochs": 3})
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    fit_student(config, labels, whole, seed=0, report=silent)
+    command = [sys.executable, "-m", "scripts.fit_student", "fit", f"--config={config}", f"--data.labels={labels}"]
+    command += [f"--out={killed}", "--seed_everything=0", "--tracking_uri=null"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    last = killed / "checkpoints" / "last.ckpt"
+    while not last.exists() and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (killed / "result.json").exists(), "the fit was faster than the kill"
+    assert torch.load(last, weights_only=True)["epoch"] < 2
+    outcome = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert outcome.stdout == f"{killed / 'result.json'}\n"
+    frames = np.stack([frame_of(0, step) for step in range(8)])
+    np.testing.assert_allclose(StudentReward.load(killed)(frames), StudentReward.load(whole)(frames), atol=1e-4)
+    assert json.loads((killed / "result.json").read_text())["epochs"] == 3
+
+
+@pytest.mark.slow
+def test_command_logs_one_run_and_keeps_quiet(labels: Path, tmp_path: Path) -> None:
+    config, store = config_file(tmp_path, trainer={"max_epochs": 2}), tmp_path / "store" / "mlflow.db"
+    command = [sys.executable, "-m", "scripts.fit_student", "fit", f"--config={config}", f"--data.labels={labels}"]
+    command += [f"--out={tmp_path / 'student'}", f"--tracking_uri=sqlite:///{store}"]
+    outcome = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    noise = [line for line in outcome.stderr.splitlines() if not line.startswith("fit: ")]
+    assert noise == []
+    with sqlite3.connect(store) as database:
+        runs = database.execute("select name, status, artifact_uri from runs").fetchall()
+        tags = dict(database.execute("select key, value from tags").fetchall())
+        parameters = dict(database.execute("select key, value from params").fetchall())
+        metrics = {name for (name,) in database.execute("select distinct key from metrics").fetchall()}
+    [(name, status, artifacts)] = runs
+    assert (name, status) == ("cartpole_swingup test_efficientnet seed 0", "FINISHED")
+    assert tags["prompts.goal"] == str([GOAL])
+    assert parameters["student.model.backbone"] == "test_efficientnet"
+    assert {"student/train_loss", "student/validation_loss", "student/spearman_pooled", "student/epic"} <= metrics
+    assert (Path(artifacts.removeprefix("file://")) / "student" / "config.yaml").is_file()
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        ({"model": {"backbone": "test_eficientnet"}}, UnknownNameError, "did you mean .*'test_efficientnet'"),
+        ({"model": {"backbone": "test_vit", "patch_size": 12}}, SettingsError, "cannot take frames of 32 x 32"),
+        ({"model": {"loss": "hubert"}}, SuiteError, "hubert"),
+        ({"model": {"head_wide": 3}}, SuiteError, "head_wide"),
+        ({"data": {"batch_size": 0}}, SettingsError, "batch_size is 0"),
+        ({"trainer": {"max_epoch": 3}}, SuiteError, "max_epoch"),
+    ],
+)
+def test_wrong_settings_are_refused_before_any_work(
+    labels: Path, tmp_path: Path, changes: dict[str, Any], kind: type[Exception], message: str
+) -> None:
+    config = config_file(tmp_path, **changes)
+    with pytest.raises(kind, match=message):
+        check_fit(config, PIXELS)
+    with pytest.raises(kind, match=message):
+        fit_student(config, labels, tmp_path / "student", seed=0, report=silent)
+    assert not (tmp_path / "student").exists()
+
+
+def test_missing_labels_name_the_command(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"scripts.label_frames"):
+        fit_student(config_file(tmp_path), tmp_path / "nothing", tmp_path / "student", seed=0, report=silent)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "conf" / "student").glob("*.yaml")), ids=lambda path: path.name)
+def test_shipped_configurations_fit_the_shipped_frames(path: Path) -> None:
+    check_fit(path, 84)
+
+
+def test_mistake_at_the_command_line_ends_with_code_2_and_no_traceback(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "scripts.fit_student",
+        "fit",
+        "--model.backbone=resnet_18",
+        "--data.labels=nothing",
+    ]
+    outcome = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"}
+    )
+    assert outcome.returncode == 2
+    assert outcome.stderr.startswith("error: unknown backbone 'resnet_18': did you mean 'resnet18'")
+    assert "Traceback" not in outcome.stderr
