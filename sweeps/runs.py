@@ -4,6 +4,7 @@ Metric names: `eval/...` are curves over agent steps, `final/...` the figures a 
 student's fidelity, `cost/...` seconds and teacher queries.
 """
 
+import logging
 import os
 import tempfile
 import time
@@ -21,6 +22,8 @@ from mlflow.exceptions import MlflowException
 
 from datamodules.errors import SettingsError
 from lightning_modules.tracking import local_artifacts
+
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # says at length that it makes tables
 
 PARAMETER_CHARACTERS = 500
 """Longer values go into tags, which MLflow does not cut."""
