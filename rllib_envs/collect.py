@@ -124,7 +124,7 @@ def roll_episode(
     anywhere = generator.random() < settings.anywhere_share
     jump_probability = 1 / MEAN_SCENE_STEPS if anywhere else 0.0
     while True:
-        policy, act = _draw_policy(simulator.action_space, settings, generator)
+        policy, act = draw_policy(simulator.action_space, settings, generator)
         if anywhere:
             policy += " from anywhere"
             simulator.random_state(generator)
@@ -139,7 +139,7 @@ def roll_episode(
             over = generator.random() < jump_probability
 
 
-def _draw_policy(
+def draw_policy(
     space: spaces.Box | spaces.Discrete[Any], settings: CollectSettings, generator: np.random.Generator
 ) -> tuple[str, Policy]:
     """A policy, with its name."""

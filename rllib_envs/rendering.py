@@ -73,6 +73,8 @@ class SceneRenderer:
                 mujoco.mjr_resizeOffscreen(pixels, pixels, self._context)
             if model.nhfield:
                 self._refresh_terrains(model)
+            # Renderers share one GL context, in which the last one's buffer is still bound.
+            mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
             mujoco.mjr_render(viewport, self._scene, self._context)
             mujoco.mjr_readPixels(bottom_up, None, viewport, self._context)
         out[:] = bottom_up[::-1]
@@ -120,11 +122,9 @@ def _upload(model: Any, settings: RenderSettings, side: int) -> Any:
     quality.shadowsize = quality.shadowsize if settings.shadows else 0
     buffer.offwidth = buffer.offheight = side
     try:
-        context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
+        return mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
     finally:
         quality.offsamples, quality.shadowsize, buffer.offwidth, buffer.offheight = before
-    mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, context)
-    return context
 
 
 def _release(gl: GlContext, context: Any) -> None:

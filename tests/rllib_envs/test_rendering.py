@@ -38,6 +38,22 @@ def test_dm_controls_own_renderer_works_beside_ours() -> None:
     assert_array_equal(simulator.render(84), ours)
 
 
+def test_simulators_of_different_models_draw_by_turns() -> None:
+    tasks = [WALKER, replace(WALKER, simulator="cheetah-run"), replace(WALKER, render=RenderSettings(multisamples=4))]
+    simulators = [make_simulator(task) for task in tasks]
+    for simulator in simulators:
+        simulator.reset(seed=0)
+    expected = [simulator.render(84).copy() for simulator in simulators]
+    for simulator in simulators:
+        simulator.reset(seed=1)
+    other = [simulator.render(84).copy() for simulator in reversed(simulators)][::-1]
+    for simulator in simulators:
+        simulator.reset(seed=0)
+    for simulator, frame, wrong in zip(simulators, expected, other, strict=True):
+        assert_array_equal(simulator.render(84), frame)
+        assert not np.array_equal(frame, wrong)
+
+
 def test_fast_frames_show_the_same_scene_as_full_ones() -> None:
     fast, full = make_simulator(WALKER), make_simulator(replace(WALKER, render=RenderSettings(multisamples=4)))
     fast.reset(seed=0)

@@ -1,0 +1,51 @@
+"""What benchmarks share, and the rendering benchmark itself in a few rounds."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from datamodules.errors import UnknownNameError
+from datamodules.results import read_json
+from scripts.benchmark import main
+from sweeps.benchmarks import interleaved_medians, rendering, run_benchmark
+
+
+def test_peers_take_turns_and_their_medians_are_told_apart() -> None:
+    turns: list[str] = []
+
+    def peer(name: str, seconds: float) -> None:
+        turns.append(name)
+        time.sleep(seconds)
+
+    medians = interleaved_medians({"slow": lambda: peer("slow", 0.02), "fast": lambda: peer("fast", 0.001)}, rounds=5)
+    assert "".join(turn[0] for turn in turns[:8]) == "ssffssff"
+    assert 20 <= medians["slow"] < 200
+    assert 1 <= medians["fast"] < medians["slow"]
+
+
+def test_preparation_of_a_round_is_not_timed() -> None:
+    medians = interleaved_medians({"peer": lambda: None}, rounds=3, before=lambda number: time.sleep(0.02))
+    assert medians["peer"] < 20
+
+
+def test_unknown_benchmark_offers_the_closest_name(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown benchmark 'rendring': did you mean 'rendering'\?"):
+        run_benchmark("rendring", tmp_path)
+
+
+def test_rendering_writes_its_ratios_and_shows_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(rendering, "ROUNDS", 5)
+    path = main(["rendering", "--out", str(tmp_path)])
+    result = read_json(path)
+    assert path == tmp_path / "rendering" / "result.json"
+    assert result["ratios"].keys() == {"fast_over_default_cartpole", "fast_over_default_walker"}
+    for name, ratio in result["ratios"].items():
+        task = name.removeprefix("fast_over_default_")
+        assert ratio == pytest.approx(result["medians"][f"{task}_default_ms"] / result["medians"][f"{task}_fast_ms"])
+        assert ratio > 2  # 10 and more where nothing else runs on the machine
+    output = capsys.readouterr().out
+    assert "ratios fast_over_default_walker" in output
+    assert output.splitlines()[-1] == str(path)
