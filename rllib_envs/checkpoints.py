@@ -11,6 +11,7 @@ CURRENT, WRITTEN, PREVIOUS = "checkpoint", ".checkpoint.part", ".checkpoint.prev
 @contextmanager
 def replace_checkpoint(folder: Path) -> Iterator[Path]:
     """Yield an empty folder to write into; it becomes `folder/checkpoint` when the block ends without an error."""
+    folder = folder.resolve()  # RLlib takes a relative path for a URI without a scheme
     written, current, previous = folder / WRITTEN, folder / CURRENT, folder / PREVIOUS
     shutil.rmtree(written, ignore_errors=True)
     written.mkdir(parents=True)
@@ -24,4 +25,4 @@ def replace_checkpoint(folder: Path) -> Iterator[Path]:
 
 def latest_checkpoint(folder: Path) -> Path | None:
     """The newest whole checkpoint, also after a stop between the two renames of `replace_checkpoint`."""
-    return next((path for path in (folder / CURRENT, folder / PREVIOUS) if path.exists()), None)
+    return next((path for path in (folder.resolve() / CURRENT, folder.resolve() / PREVIOUS) if path.exists()), None)
