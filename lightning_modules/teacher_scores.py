@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from datamodules.tasks import Prompts
-from lightning_modules.captioned_clip import CaptionedFrames
+from lightning_modules.caption_batches import CaptionedFrames
 from lightning_modules.rewards import goal_baseline_reward
 from lightning_modules.sentences import Sentences
 from lightning_modules.teacher import ClipTeacher

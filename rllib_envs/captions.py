@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -10,6 +10,9 @@ from datamodules.errors import UnknownNameError
 from datamodules.tasks import Task
 from lightning_modules.sentences import Sentences
 from rllib_envs.simulators import Simulator
+
+if TYPE_CHECKING:  # importing it loads dm_control, and with it GL
+    from rllib_envs.dm_control_simulator import DmControlSimulator
 
 Measures = dict[str, float]
 
@@ -70,26 +73,39 @@ def captions_for(simulator: Simulator, sentences: Sentences) -> tuple[str, ...]:
 
 def physics_of(simulator: Simulator) -> Any:
     """dm_control's own physics of a simulator, with the names that its models give to bodies and joints."""
-    return simulator._physics  # type: ignore[attr-defined]  # only dm_control simulators have one
+    return cast("DmControlSimulator", simulator).physics
 
 
 def _cartpole(simulator: Simulator) -> Measures:
     qpos = physics_of(simulator).data.qpos
-    return {"cart_position": float(qpos[0]), "pole_angle": float(qpos[1])}
+    return _pole_measures(float(qpos[0]), float(qpos[1]))
 
 
 def _gym_cartpole(simulator: Simulator) -> Measures:
     state = simulator.state()
-    return {"cart_position": float(state[0]), "pole_angle": float(state[2])}
+    return _pole_measures(float(state[0]), float(state[2]))
+
+
+def _pole_measures(position: float, angle: float) -> Measures:
+    return {"cart_position": position, "pole_upright": float(np.cos(angle)), "pole_sideways": float(np.sin(angle))}
 
 
 def _reacher(simulator: Simulator) -> Measures:
-    return {"finger_target_distance": float(physics_of(simulator).finger_to_target_dist())}
+    physics = physics_of(simulator)
+    places = physics.named.data.geom_xpos
+    return {
+        "finger_target_distance": float(physics.finger_to_target_dist()),
+        **{f"{part}_{axis}": float(places[part, axis]) for part in ("finger", "target", "hand") for axis in "xy"},
+    }
 
 
 def _walker(simulator: Simulator) -> Measures:
     physics = physics_of(simulator)
-    return {"torso_height": float(physics.torso_height()), "torso_upright": float(physics.torso_upright())}
+    return {
+        "torso_height": float(physics.torso_height()),
+        "torso_upright": float(physics.torso_upright()),
+        "torso_sideways": float(physics.named.data.xmat["torso", "xz"]),
+    }
 
 
 def _humanoid(simulator: Simulator) -> Measures:
@@ -99,7 +115,8 @@ def _humanoid(simulator: Simulator) -> Measures:
 
 def _cheetah(simulator: Simulator) -> Measures:
     physics = physics_of(simulator)
-    return {"body_upright": float(physics.named.data.xmat["torso", "zz"]), "speed": float(physics.speed())}
+    turned = physics.named.data.xmat
+    return {"body_upright": float(turned["torso", "zz"]), "body_sideways": float(turned["torso", "xz"])}
 
 
 def _mountain_car(simulator: Simulator) -> Measures:
@@ -120,8 +137,8 @@ def _pole(name: str, read: Callable[[Simulator], Measures]) -> Family:
     return Family(
         name,
         read,
-        goal_measure=lambda m: float(np.cos(m["pole_angle"])),
-        grade=lambda m: _uprightness(float(np.cos(m["pole_angle"]))),
+        goal_measure=lambda m: m["pole_upright"],
+        grade=lambda m: _uprightness(m["pole_upright"]),
     )
 
 

@@ -35,6 +35,11 @@ class DmControlSimulator:
         self.action_space = self._scale.space
         self.observation_space = unbounded_box(self.reset(0).size)
 
+    @property
+    def physics(self) -> Any:
+        """dm_control's own physics, which knows bodies and joints by name (captions.py asks it)."""
+        return self._physics
+
     def reset(self, seed: int | None = None) -> NDArray[np.float32]:
         """Start an episode; see Simulator."""
         if seed is not None:

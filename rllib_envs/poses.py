@@ -5,10 +5,10 @@ policy makes of them. Bodies lie or stand on the floor as they would in an episo
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import mujoco
 import numpy as np
 from gymnasium import spaces
 from numpy.random import Generator
+from numpy.typing import NDArray
 
 from rllib_envs.captions import family_of, physics_of
 from rllib_envs.simulators import Simulator
@@ -96,12 +96,16 @@ def _humanoid(simulator: Simulator, generator: Generator) -> None:
     _random_joints(physics, generator)
     tilt = abs(_angle(generator)) * generator.choice((0.3, 1.0))
     axis = generator.normal(size=3) * (1.0, 1.0, 0.0)
-    turn, heading = np.empty(4), np.empty(4)
-    mujoco.mju_axisAngle2Quat(turn, axis / np.linalg.norm(axis), tilt)
-    mujoco.mju_axisAngle2Quat(heading, np.array([0.0, 0.0, 1.0]), generator.uniform(-np.pi, np.pi))
-    mujoco.mju_mulQuat(turn, turn, heading)
-    physics.data.qpos[3:7] = turn
+    heading = generator.uniform(-np.pi, np.pi)
+    physics.data.qpos[3:7] = _turned(tilt, axis / np.linalg.norm(axis), heading)
     physics.data.qpos[2] += _floor_gap(physics)
+
+
+def _turned(tilt: float, axis: NDArray[np.float64], heading: float) -> NDArray[np.float64]:
+    """Quaternion (w, x, y, z) of a turn about the vertical by `heading`, then about a level `axis` by `tilt`."""
+    (x, y, _), lean, upright = axis, np.sin(tilt / 2), np.cos(tilt / 2)
+    c, s = np.cos(heading / 2), np.sin(heading / 2)
+    return np.array([upright * c, lean * (x * c + y * s), lean * (y * c - x * s), upright * s])
 
 
 def _random_joints(physics: Any, generator: Generator) -> None:
@@ -117,6 +121,8 @@ def _random_joints(physics: Any, generator: Generator) -> None:
 
 def _floor_gap(physics: Any) -> float:
     """How far the body must be moved up for its lowest point to touch the floor, in metres."""
+    import mujoco  # here, because GL must be settled before it is loaded (rendering.py)
+
     physics.data.qvel[:] = 0.0
     physics.forward()
     model, data = physics.model, physics.data

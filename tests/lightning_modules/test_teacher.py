@@ -127,13 +127,15 @@ def test_an_unknown_tag_is_answered_with_the_closest_tags() -> None:
 
 
 def test_missing_files_are_named(settings: TeacherSettings) -> None:
-    with pytest.raises(MissingDependencyError, match="nowhere.safetensors"):
+    with pytest.raises(MissingDependencyError, match=r"nowhere\.safetensors"):
         ClipTeacher(TeacherSettings(model=settings.model, weights="nowhere.safetensors"))
-    with pytest.raises(MissingDependencyError, match="nowhere.json"):
+    with pytest.raises(MissingDependencyError, match=r"nowhere\.json"):
         ClipTeacher(TeacherSettings(model="nowhere.json", weights=settings.weights))
 
 
-@pytest.mark.parametrize(("content", "message"), [("{", "is not JSON"), ('{"embed_dim": 8}', "lacks text_cfg, vision_cfg")])
+@pytest.mark.parametrize(
+    ("content", "message"), [("{", "is not JSON"), ('{"embed_dim": 8}', "lacks text_cfg, vision_cfg")]
+)
 def test_files_that_are_no_model_configuration_are_refused(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "broken.json"
     path.write_text(content)
