@@ -43,8 +43,9 @@ install_environment() {
             exit 1
         fi
     fi
-    # Compiled here once: otherwise every process pays seconds where PYTHONDONTWRITEBYTECODE is set, as in many containers.
-    .uv/bin/uv pip sync --python .venv/bin/python --require-hashes --compile-bytecode requirements.lock
+    # Where Python may not keep its bytecode, as in many containers, every process would compile torch anew: once is enough.
+    .uv/bin/uv pip sync --python .venv/bin/python --require-hashes ${PYTHONDONTWRITEBYTECODE:+--compile-bytecode} \
+        requirements.lock
 }
 
 # The probe opens the GL that the renderer uses: what works needs no package.
