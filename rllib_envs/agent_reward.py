@@ -86,7 +86,7 @@ def random_frames(task: Task, count: int, seed: int) -> NDArray[np.uint8]:
     frames = np.empty((count, pixels, pixels, 3), np.uint8)
     for number, frame in enumerate(frames):
         if number % task.episode_steps == 0:
-            simulator.reset(seed)
+            simulator.reset(seed + number)
         simulator.step(simulator.action_space.sample())
         simulator.render(pixels, out=frame)
     simulator.close()

@@ -8,8 +8,13 @@ from contextlib import contextmanager
 
 import ray
 
+from datamodules.errors import SuiteError
+
 OBJECT_STORE_BYTES = 100 * 2**20
 """Ray's own default takes 30 % of the memory; everything here runs in one process, which shares nothing"""
+
+STARTS = 3
+"""attempts to start it: Ray gives its own processes 30 seconds, which a busy machine does not always keep"""
 
 
 @contextmanager
@@ -20,18 +25,10 @@ def ray_session() -> Iterator[None]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     ours = not ray.is_initialized()
     with quiet():
-        if ours and "RAY_ADDRESS" in os.environ:
-            ray.init(log_to_driver=False, logging_level=logging.ERROR)
-        elif ours:
-            ray.init(
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                object_store_memory=OBJECT_STORE_BYTES,
-            )
+        if ours:
+            _start()
         try:
             yield
         finally:
@@ -48,8 +45,35 @@ def quiet() -> Iterator[None]:
     logger = logging.getLogger("ray.rllib")
     level = logger.level
     logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*Overriding environment rllib-single-agent-env-v0.*")
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
-        yield
-    logger.setLevel(level)
+    logger.addFilter(_is_not_ours)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=DeprecationWarning)
+            yield
+    finally:
+        logger.removeFilter(_is_not_ours)
+        logger.setLevel(level)
+
+
+def _is_not_ours(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], SuiteError))
+
+
+def _start() -> None:
+    if "RAY_ADDRESS" in os.environ:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        return
+    for attempt in range(1, STARTS + 1):
+        try:
+            ray.init(
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                object_store_memory=OBJECT_STORE_BYTES,
+            )
+        except Exception as failure:  # Ray raises just that
+            ray.shutdown()
+            if "timed out" not in str(failure) or attempt == STARTS:
+                raise
+        else:
+            return

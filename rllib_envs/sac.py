@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -33,6 +34,9 @@ STEPS_BETWEEN_RESULTS = 256
 
 TASK_ENVIRONMENT = "vlm-reward-task"
 """the name under which RLlib finds `make_vector_env`"""
+
+RLLIB_ENVIRONMENT = "rllib-single-agent-env-v0"
+"""the name under which RLlib's env runner passes any environment on to Gymnasium"""
 
 REPLAY_FILE = "replay.safetensors"
 
@@ -92,6 +96,7 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
     def setup(self, config: SacConfig) -> None:
         """Build RLlib's parts, then the replay buffer for their spaces."""
         register_env(TASK_ENVIRONMENT, make_vector_env)
+        gymnasium.registry.pop(RLLIB_ENVIRONMENT, None)  # RLlib registers it for each algorithm, and Gymnasium warns
         super().setup(config)
         observation_space, action_space = self.spaces[INPUT_ENV_SINGLE_SPACES]
         self.replay = ReplayBuffer(

@@ -1,5 +1,6 @@
 """Tasks as they are shipped, and small ones made for tests."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,12 @@ def falling_pole() -> Task:
 def tasks_folder() -> Path:
     """The shipped tasks."""
     return Path(__file__).parents[2] / "conf/tasks"
+
+
+@pytest.fixture(scope="session")
+def ray_running() -> Iterator[None]:
+    """One small Ray for all tests; trainings inside it use it instead of starting their own."""
+    from rllib_envs.ray_session import ray_session
+
+    with ray_session():
+        yield

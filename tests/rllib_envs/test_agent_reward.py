@@ -1,0 +1,77 @@
+"""Choosing a reward: mistakes are found before any work, and the right function comes out."""
+
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from datamodules.errors import DataError, SettingsError, UnknownNameError
+from datamodules.tasks import RenderSettings, Task
+from lightning_modules.reward_function import RandomReward, StudentReward
+from lightning_modules.student_files import WEIGHTS, save_student
+from rllib_envs.agent_files import AgentCard
+from rllib_envs.agent_reward import check_reward, make_reward, random_frames
+from rllib_envs.settings import SacSettings
+from tests.lightning_modules.students import PIXELS, made_student
+
+SAC = SacSettings()
+
+
+@pytest.fixture
+def small_pole(pole: Task) -> Task:
+    return replace(pole, render=RenderSettings(frame_pixels=PIXELS, teacher_pixels=48))
+
+
+@pytest.fixture
+def student(small_pole: Task, tmp_path: Path) -> Path:
+    """A student with random weights, of the task `small_pole`."""
+    network, card = made_student()
+    save_student(tmp_path / "student", network, replace(card, task=small_pole.name))
+    return tmp_path / "student"
+
+
+def test_a_students_card_gets_its_digest_and_gives_its_reward(small_pole: Task, student: Path) -> None:
+    card = check_reward(AgentCard(small_pole, "student", SAC, 0, student=student))
+    assert card.student_digest == sha256((student / WEIGHTS).read_bytes()).hexdigest()
+    frames = np.random.default_rng(0).integers(0, 256, (3, PIXELS, PIXELS, 3), np.uint8)
+    reward = make_reward(card)
+    assert reward is not None
+    np.testing.assert_array_equal(reward(frames), StudentReward.load(student)(frames))
+
+
+def test_the_other_rewards_need_no_files(pole: Task) -> None:
+    assert make_reward(check_reward(AgentCard(pole, "true", SAC, 0))) is None
+    assert isinstance(make_reward(check_reward(AgentCard(pole, "random", SAC, 0))), RandomReward)
+
+
+def test_an_unknown_reward_is_offered_the_closest(pole: Task) -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'student'"):
+        check_reward(AgentCard(pole, cast(Any, "studnet"), SAC, 0))
+
+
+@pytest.mark.parametrize(("reward", "option"), [("student", "--student"), ("teacher", "--teacher")])
+def test_a_reward_without_its_source_names_the_option(pole: Task, reward: Any, option: str) -> None:
+    with pytest.raises(SettingsError, match=option):
+        check_reward(AgentCard(pole, reward, SAC, 0))
+
+
+def test_a_student_of_another_task_or_size_is_refused(small_pole: Task, student: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="fitted for task 'pole', not 'walk'"):
+        check_reward(AgentCard(replace(small_pole, name="walk"), "student", SAC, 0, student=student))
+    larger = replace(small_pole, render=RenderSettings(frame_pixels=84))
+    with pytest.raises(DataError, match="frames of 32 pixels"):
+        check_reward(AgentCard(larger, "student", SAC, 0, student=student))
+    with pytest.raises(DataError, match="fit"):
+        check_reward(AgentCard(small_pole, "student", SAC, 0, student=tmp_path / "nowhere"))
+
+
+def test_random_frames_differ_within_an_episode_and_repeat_with_the_seed(small_pole: Task) -> None:
+    frames = random_frames(small_pole, 7, seed=1)
+    assert frames.shape == (7, PIXELS, PIXELS, 3)
+    assert (frames == random_frames(small_pole, 7, seed=1)).all()
+    assert (frames != random_frames(small_pole, 7, seed=2)).any()
+    longer = random_frames(replace(small_pole, episode_frames=400), 100, seed=1)
+    assert (longer.std(axis=0) > 0).any()
