@@ -1,0 +1,159 @@
+"""Real trainings, tiny ones: what they leave behind, and how they go on after a stop."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rllib_envs.training
+from datamodules.errors import DataError, SettingsError
+from datamodules.results import read_json
+from datamodules.tasks import Task
+from lightning_modules.student_files import save_student
+from rllib_envs.agent_files import AgentCard, load_policy
+from rllib_envs.evaluate import evaluate_agent
+from rllib_envs.reward_env import RewardVectorEnv
+from rllib_envs.settings import SacSettings
+from rllib_envs.train import train_agent
+from tests.lightning_modules.students import made_student
+
+SAC = SacSettings(
+    total_steps=1200,
+    num_envs=2,
+    learning_starts=64,
+    batch_size=8,
+    hidden=(8,),
+    updates_per_step=0.25,
+    evaluation_every_steps=300,
+    evaluation_episodes=2,
+)
+
+
+def lines_of(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "evaluations.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_running")
+def test_a_student_trains_an_agent_and_everything_is_written(pole: Task, tmp_path: Path) -> None:
+    network, student_card = made_student()
+    task = replace(pole, render=replace(pole.render, frame_pixels=student_card.pixels))
+    save_student(tmp_path / "student", network, replace(student_card, task=task.name))
+    seen: list[Mapping[str, Any]] = []
+    reports: list[tuple[int, int]] = []
+    out = tmp_path / "agent"
+    result = train_agent(
+        task,
+        "student",
+        SAC,
+        out,
+        seed=3,
+        student=tmp_path / "student",
+        report=lambda done, total, note: reports.append((done, total)),
+        on_evaluation=seen.append,
+    )
+    lines = lines_of(out)
+    assert lines == seen
+    assert lines[0]["steps"] == lines[0]["updates"] == 0
+    assert [line["steps"] for line in lines] == sorted({line["steps"] for line in lines})
+    assert lines[-1]["steps"] == result.steps >= SAC.total_steps
+    assert all(len(line["true_returns"]) == len(line["learned_returns"]) == 2 for line in lines)
+    # a simulator's reward lies in 0 to 1 a frame; the student's is standardised and has no such bounds
+    assert all(0 <= total <= task.episode_frames for line in lines for total in line["true_returns"])
+    assert lines[-1]["true_returns"] != lines[-1]["learned_returns"]
+
+    assert set(result.costs) == {"simulate", "render", "reward", "update", "other"}
+    assert all(seconds > 0 for seconds in result.costs.values())
+    assert sum(result.costs.values()) == pytest.approx(result.seconds, abs=0.1)
+    assert result.updates == int((result.steps - SAC.learning_starts) * SAC.updates_per_step)
+    assert result.teacher_queries == 0
+    assert read_json(out / "result.json")["steps"] == result.steps
+    assert reports[0] == (0, SAC.total_steps)
+    assert reports[-1] == (SAC.total_steps, SAC.total_steps)
+    assert {path.name for path in out.iterdir()} == {
+        "agent.json",
+        "policy.safetensors",
+        "evaluations.jsonl",
+        "checkpoint",
+        "result.json",
+    }
+
+    evaluation = evaluate_agent(out, range(1_000_000, 1_000_003), tmp_path / "evaluation")
+    assert evaluation.seeds == [1_000_000, 1_000_001, 1_000_002]
+    assert len(evaluation.true_returns) == len(evaluation.random_returns) == len(evaluation.learned_returns) == 3
+    assert (tmp_path / "evaluation" / "agent.mp4").stat().st_size > 1000
+    assert read_json(tmp_path / "evaluation" / "result.json")["true_returns"] == evaluation.true_returns
+    again = evaluate_agent(out, range(1_000_000, 1_000_003), tmp_path / "again")
+    assert (again.true_returns, again.random_returns) == (evaluation.true_returns, evaluation.random_returns)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_running")
+def test_discrete_actions_and_early_ends_train_too(falling_pole: Task, tmp_path: Path) -> None:
+    result = train_agent(falling_pole, "true", SAC, tmp_path / "agent", seed=0)
+    assert result.costs["render"] == 0
+    environment = RewardVectorEnv(falling_pole, 4, None)
+    observations, _ = environment.reset(seed=0)
+    card = AgentCard.read(tmp_path / "agent")
+    policy = load_policy(
+        tmp_path / "agent", card, environment.single_observation_space, environment.single_action_space
+    )
+    assert policy(observations).shape == (4,)
+    environment.close()
+
+
+class KilledError(Exception):
+    """Stands for the moment in which the process is killed."""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_running")
+def test_a_stopped_training_goes_on_from_its_last_checkpoint(
+    pole: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rllib_envs.training, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    out = tmp_path / "agent"
+
+    def stop_at_the_third(line: Mapping[str, Any]) -> None:
+        if len(lines_of(out)) == 3:
+            raise KilledError  # its line is written, its checkpoint is not
+
+    with pytest.raises(KilledError):
+        train_agent(pole, "true", SAC, out, seed=0, on_evaluation=stop_at_the_third)
+    before = lines_of(out)
+    reports: list[int] = []
+    result = train_agent(pole, "true", SAC, out, seed=0, report=lambda done, total, note: reports.append(done))
+    after = lines_of(out)
+    assert after[:2] == before[:2]
+    assert after[2]["steps"] == before[2]["steps"]  # made again, once
+    assert [line["steps"] for line in after] == sorted({line["steps"] for line in after})
+    assert after[-1]["seconds"] >= after[2]["seconds"] >= after[1]["seconds"]
+    assert reports[0] == before[1]["steps"]  # nothing before it was done again
+    assert result.updates == int((result.steps - SAC.learning_starts) * SAC.updates_per_step)
+
+    finished = train_agent(pole, "true", SAC, out, seed=0)
+    assert finished == result
+    assert lines_of(out) == after
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_running")
+def test_a_folder_of_another_agent_is_refused(pole: Task, tmp_path: Path) -> None:
+    AgentCard(pole, "true", SAC, 0).write(tmp_path)
+    with pytest.raises(DataError, match="another seed: give another --out"):
+        train_agent(pole, "true", SAC, tmp_path, seed=1)
+    with pytest.raises(DataError, match="another task, reward"):
+        train_agent(replace(pole, frames_per_step=5), "random", SAC, tmp_path, seed=0)
+
+
+def test_mistakes_are_found_before_anything_is_written(pole: Task, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="--student"):
+        train_agent(pole, "student", SAC, tmp_path / "agent", seed=0)
+    assert not (tmp_path / "agent").exists()
+    with pytest.raises(DataError, match="holds no agent"):
+        evaluate_agent(tmp_path, [1], tmp_path / "evaluation")
+    with pytest.raises(SettingsError, match="no seeds"):
+        evaluate_agent(tmp_path, [], tmp_path / "evaluation")
