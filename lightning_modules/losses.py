@@ -13,9 +13,7 @@ LossName = Literal["mse", "huber"]
 
 
 def mse(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared error: matching the teacher's outputs directly, as Ba and Caruana 2014 ("Do Deep Nets Really Need to
-    be Deep?", eq. 1) match logits.
-    """
+    """Mean squared error, as Ba and Caruana 2014 ("Do Deep Nets Really Need to be Deep?") match a teacher's logits."""
     return F.mse_loss(student, teacher)
 
 

@@ -209,6 +209,7 @@ def test_shipped_configurations_fit_the_shipped_frames(path: Path) -> None:
     check_fit(path, 84)
 
 
+@pytest.mark.slow
 def test_mistake_at_the_command_line_ends_with_code_2_and_no_traceback(tmp_path: Path) -> None:
     command = [
         sys.executable,
