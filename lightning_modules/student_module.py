@@ -169,6 +169,6 @@ class StudentModule(LightningModule):
         scores = Scores(*columns)
         if not torch.isfinite(scores.student).all():
             raise DataError(
-                f"the fit diverged, its student rewards are not finite: lower model.learning_rate ({self.learning_rate})"
+                f"the fit diverged: student rewards are not finite; lower model.learning_rate ({self.learning_rate})"
             )
         return scores
