@@ -1,0 +1,155 @@
+"""Whole trials, small but real: frames, the bundled teacher, a fit, RLlib SAC, MLflow and the page."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+
+SMALL = """
+task: {task}
+teacher: {root}/conf/teacher/bundled.yaml
+student: {root}/conf/student/default.yaml
+out: {out}
+evaluation_episodes: 2
+collect: {{frames: 400}}
+sac: {{total_steps: 256, num_envs: 4, learning_starts: 100, batch_size: 32, hidden: [32], evaluation_every_steps: 128,
+      evaluation_episodes: 2, replay_capacity: 1000}}
+tracking: {{uri: "sqlite:///{out}.db", experiment: tests}}
+"""
+ROOT = Path(__file__).parents[2]
+
+
+def settings(folder: Path, **prompts: str) -> Path:
+    task = (ROOT / "conf/tasks/cartpole_swingup.yaml").read_text()
+    for key, value in {"episode_frames: 1000": "episode_frames: 200", **prompts}.items():
+        assert key in task
+        task = task.replace(key, value)
+    (folder / "task.yaml").write_text(task)
+    path = folder / "trial.yaml"
+    path.write_text(SMALL.format(root=ROOT, task=folder / "task.yaml", out=folder / "trial"))
+    return path
+
+
+def command(config: Path, *more: str) -> list[str]:
+    return [sys.executable, "-m", "scripts.run_trial", "--config", str(config), *more]
+
+
+def run(config: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(config, *more), cwd=ROOT, capture_output=True, text=True, check=False, timeout=280)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The configuration of a trial that was killed while fitting and started again."""
+    folder = tmp_path_factory.mktemp("trial")
+    config = settings(folder)
+    with subprocess.Popen(command(config), cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True) as process:
+        wait_for(folder / "trial/student/checkpoints", process)
+        os.killpg(process.pid, signal.SIGKILL)
+    frames = {path: path.stat().st_mtime_ns for path in (folder / "trial/frames").iterdir()}
+    done = run(config)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == str(folder / "trial/result.json")
+    assert "collect: done before" in done.stderr
+    assert "label: done before" in done.stderr
+    assert {path: path.stat().st_mtime_ns for path in (folder / "trial/frames").iterdir()} == frames
+    return config
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 200
+    while not (path.exists() and any(path.iterdir())):
+        assert process.poll() is None, process.stderr and process.stderr.read().decode()
+        assert time.monotonic() < deadline, f"{path} did not appear"
+        time.sleep(0.05)
+
+
+def result_of(config: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((config.parent / "trial/result.json").read_text())
+    return content
+
+
+@pytest.mark.slow
+def test_a_trial_killed_while_fitting_goes_on_and_is_complete(finished: Path) -> None:
+    result = result_of(finished)
+    assert result["attempts"]["fit"] == 2
+    assert result["attempts"]["collect"] == 1
+    assert result["teacher_queries"] == 400
+    assert set(result["seconds"]) == {"collect", "label", "fit", "train", "evaluate", "report", "total"}
+    assert result["agent"]["steps"] == 256
+    for figure in ("pearson", "spearman_pooled", "spearman_within_episode"):
+        assert -1 <= result["student"][figure] <= 1
+    # cart-pole's true reward lies in 0 to 1 a frame, and an episode has 200
+    assert len(result["true_return"]["episodes"]) == len(result["random_return"]["episodes"]) == 2
+    assert all(0 <= value <= 200 for value in result["true_return"]["episodes"])
+
+
+@pytest.mark.slow
+def test_the_run_in_mlflow_holds_curve_parameters_figures_video_and_page(finished: Path) -> None:
+    result = result_of(finished)
+    client = mlflow.MlflowClient(tracking_uri=result["mlflow"]["tracking_uri"])
+    experiment = client.get_experiment_by_name("tests")
+    runs = client.search_runs([experiment.experiment_id])
+    assert [run.info.run_id for run in runs] == [result["mlflow"]["run_id"]]
+    assert runs[0].info.status == "FINISHED"
+    data = runs[0].data
+    assert data.params["sac.total_steps"] == "256"
+    assert data.tags["goal"] == "pole vertically upright on top of the cart"
+    assert data.metrics["cost/teacher_queries"] == 400
+    curve = client.get_metric_history(runs[0].info.run_id, "eval/true_return")
+    assert [point.step for point in curve] == [0, 128, 256]
+    assert client.get_metric_history(runs[0].info.run_id, "student/validation_loss")
+    artifacts = {item.path for item in client.list_artifacts(runs[0].info.run_id)}
+    assert {"report.html", "result.json", "figures", "video"} <= artifacts
+    assert [item.path for item in client.list_artifacts(runs[0].info.run_id, "video")] == ["video/agent.mp4"]
+
+
+@pytest.mark.slow
+def test_a_finished_trial_does_nothing_twice(finished: Path) -> None:
+    before = (finished.parent / "trial/agent/policy.safetensors").stat().st_mtime_ns
+    again = run(finished)
+    assert again.returncode == 0, again.stderr
+    assert "evaluate: done before" in again.stderr
+    assert (finished.parent / "trial/agent/policy.safetensors").stat().st_mtime_ns == before
+
+
+@pytest.mark.slow
+def test_other_settings_in_the_same_folder_are_refused_before_any_work(finished: Path) -> None:
+    other = run(finished, "--sac.gamma", "0.5")
+    assert other.returncode == 2
+    assert "sac.gamma = 0.99, and now it is 0.5" in other.stderr
+    assert "Traceback" not in other.stderr
+
+
+def refused(config: Path, *more: str) -> str:
+    failed = run(config, *more)
+    assert failed.returncode == 2, failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert not (config.parent / "trial").exists(), "no work before the settings are right"
+    return failed.stderr
+
+
+MISTAKES: Sequence[tuple[Sequence[str], str]] = (
+    (("--task.camera.name", "fixd", "--task.camera.distance", "null"), "unknown camera 'fixd': did you mean 'fixed'"),
+    (("--reward", "studnt"), "student"),
+    (("--task.simulator", "cartpol-swingup"), "cartpole"),
+    (("--teacher.weights", "conf/teacher/nowhere.safetensors"), "conf/teacher/nowhere.safetensors"),
+    (("--task.prompts.goal", "[" + "pole " * 90 + "]"), "at most 77"),
+    (("--task.prompts.goal", "[]"), "prompts.goal is empty"),
+    (("--student", "conf/student/defolt.yaml"), "conf/student/default.yaml"),
+    (("--evaluation_episodes", "1"), "between 2 and 1000"),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES)
+def test_a_mistake_is_named_before_any_work(arguments: Sequence[str], message: str, tmp_path: Path) -> None:
+    assert message in refused(settings(tmp_path), *arguments)
