@@ -20,7 +20,7 @@ student: {root}/conf/student/default.yaml
 out: {out}
 evaluation_episodes: 2
 collect: {{frames: 400}}
-sac: {{total_steps: 256, num_envs: 4, learning_starts: 100, batch_size: 32, hidden: [32], evaluation_every_steps: 128,
+sac: {{total_steps: 512, num_envs: 4, learning_starts: 100, batch_size: 32, hidden: [32], evaluation_every_steps: 256,
       evaluation_episodes: 2, replay_capacity: 1000}}
 tracking: {{uri: "sqlite:///{out}.db", experiment: tests}}
 """
@@ -84,7 +84,7 @@ def test_a_trial_killed_while_fitting_goes_on_and_is_complete(finished: Path) ->
     assert result["attempts"]["collect"] == 1
     assert result["teacher_queries"] == 400
     assert set(result["seconds"]) == {"collect", "label", "fit", "train", "evaluate", "report", "total"}
-    assert result["agent"]["steps"] == 256
+    assert result["agent"]["steps"] == 512
     for figure in ("pearson", "spearman_pooled", "spearman_within_episode"):
         assert -1 <= result["student"][figure] <= 1
     # cart-pole's true reward lies in 0 to 1 a frame, and an episode has 200
@@ -101,11 +101,11 @@ def test_the_run_in_mlflow_holds_curve_parameters_figures_video_and_page(finishe
     assert [run.info.run_id for run in runs] == [result["mlflow"]["run_id"]]
     assert runs[0].info.status == "FINISHED"
     data = runs[0].data
-    assert data.params["sac.total_steps"] == "256"
+    assert data.params["sac.total_steps"] == "512"
     assert data.tags["goal"] == "pole vertically upright on top of the cart"
     assert data.metrics["cost/teacher_queries"] == 400
     curve = client.get_metric_history(runs[0].info.run_id, "eval/true_return")
-    assert [point.step for point in curve] == [0, 128, 256]
+    assert [point.step for point in curve] == [0, 256, 512]
     assert client.get_metric_history(runs[0].info.run_id, "student/validation_loss")
     artifacts = {item.path for item in client.list_artifacts(runs[0].info.run_id)}
     assert {"report.html", "result.json", "figures", "video"} <= artifacts
