@@ -62,7 +62,7 @@ def read_sentences(path: Path, held_out: bool = False) -> Sentences:
             caption for family, entry in content["families"].items() for caption in _captions_of(family, entry, part)
         )
         openers = tuple(content["held_out_openers" if held_out else "openers"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path} is not a captions file ({error}): conf/teacher/captions.yaml shows the form"
         ) from error

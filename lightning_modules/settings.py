@@ -28,18 +28,18 @@ class TeacherSettings:
 class CaptionedClipSettings:
     """How the bundled teacher is trained."""
 
-    steps: int = 4000
-    """optimiser steps (at least 10)"""
+    steps: int = 2600
+    """optimiser steps (at least 20)"""
     batch_size: int = 64
     """frames and sentences in one step (2 to 4096)"""
-    learning_rate: float = 1e-3
+    learning_rate: float = 1.5e-3
     """peak of AdamW's one-cycle schedule (above 0)"""
     seed: int = 0
     """seed of weights and batches"""
 
     def __post_init__(self) -> None:
-        if self.steps < 10:
-            raise SettingsError(f"training.steps is {self.steps}: it must be at least 10")
+        if self.steps < 20:  # a tenth of them warms up
+            raise SettingsError(f"training.steps is {self.steps}: it must be at least 20")
         if not 2 <= self.batch_size <= 4096:
             raise SettingsError(f"training.batch_size is {self.batch_size}: it must lie between 2 and 4096")
         if self.learning_rate <= 0:

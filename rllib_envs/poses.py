@@ -89,6 +89,7 @@ def _planar_pose(simulator: Simulator, generator: Generator, pitch_joint: str, h
     qpos = physics.named.data.qpos
     qpos[pitch_joint] = _angle(generator) * generator.choice((0.3, 1.0))
     qpos[height_joint] += _floor_gap(physics)
+    physics.forward()
 
 
 def _humanoid(simulator: Simulator, generator: Generator) -> None:
@@ -99,6 +100,7 @@ def _humanoid(simulator: Simulator, generator: Generator) -> None:
     heading = generator.uniform(-np.pi, np.pi)
     physics.data.qpos[3:7] = _turned(tilt, axis / np.linalg.norm(axis), heading)
     physics.data.qpos[2] += _floor_gap(physics)
+    physics.forward()
 
 
 def _turned(tilt: float, axis: NDArray[np.float64], heading: float) -> NDArray[np.float64]:

@@ -14,8 +14,8 @@ def train_teacher(out: Path = OUT, training: CaptionedClipSettings = TRAINING, s
 
     python -m scripts.train_teacher
 
-    About 40 minutes on two idle cores. The weights in use are conf/teacher/bundled.safetensors: to replace them, copy
-    bundled.safetensors from the output folder there, and the tables of figures.md into conf/teacher/BUNDLED_TEACHER.md.
+    About half an hour on one idle core with bfloat16. To put the new weights to use, copy bundled.safetensors to
+    conf/teacher, and the tables of figures.md into conf/teacher/BUNDLED_TEACHER.md.
 
     Args:
         out: folder for weights, figures and drawn frames

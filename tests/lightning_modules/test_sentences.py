@@ -57,7 +57,7 @@ def test_an_unknown_family_is_answered_with_the_known_ones(path: Path) -> None:
 @pytest.mark.parametrize("content", ["families: {}", "openers: []\nfamilies: [lamp]", "- a"])
 def test_other_files_are_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "other.yaml").write_text(content)
-    with pytest.raises(DataError, match="is no captions file"):
+    with pytest.raises(DataError, match="is not a captions file"):
         read_sentences(tmp_path / "other.yaml")
 
 

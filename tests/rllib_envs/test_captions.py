@@ -135,7 +135,7 @@ def test_sampled_states_reach_from_the_goal_to_its_opposite(name: str) -> None:
         sample_state(simulator(name), generator)
         grades.append(grade(simulator(name)))
     assert min(grades) < 0.15
-    assert max(grades) > 0.95
+    assert max(grades) > 0.9
     assert np.histogram(grades, 5, (0, 1))[0].min() >= 3
 
 
