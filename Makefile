@@ -27,5 +27,5 @@ check: $(INSTALLED)  ## format, lint, types, import contracts and the fast tests
 	$(PYTHON) -m pytest -m "not slow"
 
 clean:  ## remove the environment and caches; runs/ stays
-	rm -rf .venv .uv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .uv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
