@@ -1,6 +1,6 @@
 """Decoded once, read many times: a labelled data set's frames and embeddings as plain arrays beside the shards.
 
-PNG decodes at some thousand frames a second; a memory-mapped uint8 array is read a hundred times faster (FIELD.md 5).
+PNG decodes at some thousand frames a second; a memory-mapped uint8 array is read a hundred times faster.
 The cache lies in a folder named after the manifest's digest, so it can never answer for other samples, and it can be
 removed at any time: it is filled again from the shards.
 """

@@ -12,7 +12,7 @@ from typing import Any
 from datamodules.errors import MissingDependencyError, UnknownNameError
 
 EGL_PLATFORM_DEVICE = 0x313F  # EGL_EXT_platform_device
-PACKAGES = {"egl": "libegl1 libgl1-mesa-dri", "osmesa": "libosmesa6"}
+PACKAGES = {"egl": "libegl1 libgl1 libgl1-mesa-dri", "osmesa": "libosmesa6"}
 NO_BACKEND = "disabled"
 KNOWN_TO_MUJOCO = ("egl", "osmesa", "glfw", NO_BACKEND, "disable", "off", "false", "0")
 """what MUJOCO_GL may be; of these, egl and osmesa draw without a display"""

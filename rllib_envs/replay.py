@@ -35,7 +35,7 @@ class Transitions:
 class ReplayBuffer:
     """Holds the newest `capacity` transitions.
 
-    RLlib's own buffer keeps episodes and builds 256 one-step episodes a batch (FIELD.md 5: 12 to 70 ms); plain arrays
+    RLlib's own buffer keeps episodes and builds 256 one-step episodes a batch (12 to 70 ms); plain arrays
     need about 0.1 ms and can be saved without pickles.
     """
 

@@ -65,7 +65,7 @@ def test_without_gl_the_message_names_the_packages(backend: str, tmp_path: Path)
         __EGL_VENDOR_LIBRARY_DIRS=str(tmp_path),  # libEGL is installed, but no driver for it
         LD_LIBRARY_PATH="",
     )
-    assert "apt-get install libegl1 libgl1-mesa-dri" in result.stdout, result.stderr
+    assert "apt-get install libegl1 libgl1 libgl1-mesa-dri" in result.stdout, result.stderr
     assert "apt-get install libosmesa6" in result.stdout
 
 
