@@ -71,7 +71,7 @@ def teacher_reward(task: Task, teacher: TeacherSettings, scale: Standardisation 
 def measure_teacher_scale(card: AgentCard) -> AgentCard:
     """The card with the scale of its teacher's reward on frames of a random policy (SCALE_FRAMES teacher queries).
 
-    The raw range moves strongly with alpha (FIELD.md 1), and SAC reads the scale of a reward as its temperature.
+    The raw range moves strongly with alpha, and SAC reads the scale of a reward as its temperature.
     """
     assert card.teacher is not None, "check_reward comes first"
     raw = teacher_reward(card.task, card.teacher, None)(random_frames(card.task, SCALE_FRAMES, card.seed))

@@ -14,7 +14,7 @@ from rllib_envs.sac_update import Batch, SacUpdate
 class SacLearner(TorchLearner):  # type: ignore[misc]  # ray ships no types
     """Takes `rows / batch_size` gradient steps a call.
 
-    RLlib's own path costs 26 to 32 ms a step in learner connectors and 5 to 8 ms a call in bookkeeping (FIELD.md 5).
+    RLlib's own path costs 26 to 32 ms a step in learner connectors and 5 to 8 ms a call in bookkeeping.
     Here the rows arrive as ready tensors, and the bookkeeping is shared by all the steps of a call.
     """
 

@@ -2,8 +2,8 @@
 
     python -m scripts.run_trial --config conf/trials/demo.yaml --seed 1 --out runs/demo-1
 
-The demo takes at most 12 minutes on 2 cores without a GPU. Stopped? The same command goes on where it was. Every setting
-of every stage can be given in the file or as a flag, as --sac.total_steps 20000.
+The demo takes at most 12 minutes on 2 cores without a GPU. Stopped? The same command goes on where it was. Every
+setting of every stage can be given in the file or as a flag, as --sac.total_steps 20000.
 """
 
 import shlex
