@@ -42,7 +42,7 @@ class TrialConfig:
     reward: Literal["student", "teacher", "random", "true"] = "student"
     """what the agent is rewarded with"""
     evaluation_episodes: int = 10
-    """episodes of the final evaluation, and of the random policy beside it (2 to 1000)"""
+    """episodes of the final evaluation (2 to 1000); the random policy beside it plays 100"""
     seed: int = 0
     """seed of collection, fit and agent (0 to 999999)"""
     tracking: TrackingSettings = field(default_factory=TrackingSettings)

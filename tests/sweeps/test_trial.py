@@ -88,7 +88,8 @@ def test_a_trial_killed_while_fitting_goes_on_and_is_complete(finished: Path) ->
     for figure in ("pearson", "spearman_pooled", "spearman_within_episode"):
         assert -1 <= result["student"][figure] <= 1
     # cart-pole's true reward lies in 0 to 1 a frame, and an episode has 200
-    assert len(result["true_return"]["episodes"]) == len(result["random_return"]["episodes"]) == 2
+    assert len(result["true_return"]["episodes"]) == 2
+    assert len(result["random_return"]["episodes"]) == 100
     assert all(0 <= value <= 200 for value in result["true_return"]["episodes"])
 
 
