@@ -72,15 +72,18 @@ class ProgressDisplay:
         """Run one bar while the block runs; yields its `Report`."""
         start = time.monotonic()
         last_line = start
+        first: tuple[float, int] | None = None
         finished = False
         if self._live:
             self._live.start_task(self._rows[name])
             self._live.update(self._rows[name], note="")
 
         def report(done: int, total: int, note: str = "") -> None:
-            nonlocal last_line, finished
+            nonlocal first, last_line, finished
             now = time.monotonic()
-            rate = done / max(now - start, 1e-9)
+            # The rate counts from the first report: work that goes on after a stop starts far from 0.
+            first = first or ((now, done) if done < total else (start, 0))
+            rate = (done - first[1]) / max(now - first[0], 1e-9)
             if self._live:
                 shown = f"{rate:,.1f} {self._units[name]}/s"
                 self._live.update(self._rows[name], completed=done, total=total, rate=shown, note=note)
