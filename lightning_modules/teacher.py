@@ -2,14 +2,20 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+import os.path
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import numpy as np
 import open_clip
 import torch
+from huggingface_hub import constants as hub
 from numpy.typing import NDArray
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg, list_pretrained_tags_by_model
 from open_clip.transform import PreprocessCfg, image_transform_v2
@@ -20,6 +26,8 @@ from lightning_modules.settings import TeacherSettings
 
 CONFIG_KEYS = {"embed_dim", "vision_cfg", "text_cfg"}
 WEIGHT_SUFFIXES = {".safetensors", ".pt", ".pth", ".bin", ".npz"}
+HUB_FILES = "open_clip_model.safetensors (or open_clip_pytorch_model.bin)"
+CONNECT_SECONDS = 5.0
 FIX = "or change `model` and `weights` in the teacher's YAML file (conf/teacher holds examples)"
 
 
@@ -54,7 +62,7 @@ def find_teacher(settings: TeacherSettings) -> TeacherSource:
     model = _register_config(Path(settings.model)) if settings.model.endswith(".json") else settings.model
     if model not in open_clip.list_models():
         raise UnknownNameError(
-            "teacher model", model, open_clip.list_models(), "; a path of a JSON configuration works too"
+            "teacher model", model, open_clip.list_models(), "(the path of a JSON configuration works too)"
         )
     if Path(settings.weights).is_file():
         return TeacherSource(model, settings.weights)
@@ -151,16 +159,46 @@ def _fetch(source: TeacherSource) -> Path:
         return Path(source.weights)
     origin = get_pretrained_cfg(source.model, source.weights)
     try:
-        return Path(download_pretrained(origin))
+        with _offline_where_unreachable():
+            return Path(download_pretrained(origin))
     except Exception as error:  # hub clients raise a dozen unrelated types when there is no network
-        place = (
-            f"https://huggingface.co/{origin['hf_hub'].rstrip('/')}" if origin.get("hf_hub") else origin.get("url", "")
-        )
         raise MissingDependencyError(
             f"the weights {source.weights!r} of {source.model} could not be downloaded ({type(error).__name__}). "
-            f"On a machine with a network take the checkpoint from {place}, place the file on this machine, "
-            f"and set `weights` to its path, {FIX}"
+            f"On a machine with a network take {_file_and_address(origin)}, copy it to this machine, for instance into "
+            f"conf/teacher, and set `weights` to its path, {FIX}"
         ) from error
+
+
+def _file_and_address(origin: dict[str, Any]) -> str:
+    """Which file holds a tag's weights, and where it can be found."""
+    if origin.get("hf_hub"):
+        repository, file = os.path.split(origin["hf_hub"])
+        return f"{file or HUB_FILES} from https://huggingface.co/{repository}"
+    return f"the file {origin.get('url', '')}"
+
+
+@contextmanager
+def _offline_where_unreachable() -> Iterator[None]:
+    """Let the hub's client look into its cache only, if its host is out of reach: it would retry for a minute."""
+    before = hub.HF_HUB_OFFLINE
+    hub.HF_HUB_OFFLINE = before or not _reachable(hub.ENDPOINT)
+    try:
+        yield
+    finally:
+        hub.HF_HUB_OFFLINE = before
+
+
+def _reachable(address: str) -> bool:
+    """Whether the host of a web address takes connections; a proxy is trusted to reach it."""
+    if getproxies():
+        return True
+    parts = urlsplit(address)
+    port = parts.port or {"http": 80}.get(parts.scheme, 443)
+    try:
+        socket.create_connection((parts.hostname or "", port), timeout=CONNECT_SECONDS).close()
+    except OSError:
+        return False
+    return True
 
 
 def _load(source: TeacherSource, checkpoint: Path, device: torch.device) -> Any:

@@ -20,10 +20,10 @@ def train_agent(  # noqa: PLR0917  (arguments of a command)
 ) -> Path:
     """Train an agent on a learned reward, or on the true one to compare with; the same command goes on after a stop.
 
-    python -m scripts.train_agent --task conf/tasks/cartpole_swingup.yaml --student runs/x/student \
+    python -m scripts.train_agent --task conf/tasks/cartpole_swingup.yaml --student runs/x/student \\
         --sac conf/sac/demo.yaml --out runs/x/agent
 
-    12000 decisions of the demo take about two minutes on one core.
+    10000 decisions of the demo take about two minutes on one core.
 
     Args:
         task: a file of conf/tasks, or single settings

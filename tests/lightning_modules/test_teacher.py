@@ -162,17 +162,25 @@ def test_a_gpu_that_is_not_there_is_refused(settings: TeacherSettings) -> None:
 
 
 @pytest.mark.slow
-def test_without_a_network_the_message_says_which_file_to_place(tmp_path: Path) -> None:
+@pytest.mark.parametrize("without_network", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}])
+def test_without_a_network_the_message_says_at_once_which_file_to_place(
+    tmp_path: Path, without_network: dict[str, str]
+) -> None:
     """In a process of its own: the hub client reads its switches once, at import."""
     program = (
         "from lightning_modules.teacher import ClipTeacher; from lightning_modules.settings import TeacherSettings\n"
         "ClipTeacher(TeacherSettings(model='ViT-B-32', weights='laion2b_s34b_b79k'))"
     )
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
+    environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    environment |= {"HF_HOME": str(tmp_path), **without_network}
     result = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False, timeout=120
     )
     assert result.returncode != 0
     assert "MissingDependencyError" in result.stderr
-    assert "https://huggingface.co/laion/CLIP-ViT-B-32-laion2B-s34B-b79K" in result.stderr
+    assert (
+        "open_clip_model.safetensors (or open_clip_pytorch_model.bin) from "
+        "https://huggingface.co/laion/CLIP-ViT-B-32-laion2B-s34B-b79K" in result.stderr
+    )
+    assert "Retrying" not in result.stderr
     assert "`weights`" in result.stderr
