@@ -167,8 +167,9 @@ def _describe(run: Run, config: TrialConfig, command: str) -> None:
         {
             "task": config.task.name,
             "reward": config.reward,
-            "goal": " | ".join(config.task.prompts.goal),
-            "baseline": " | ".join(config.task.prompts.baseline),
+            "prompts.goal": list(config.task.prompts.goal),  # tags, as the fit's: parameters would be cut
+            "prompts.baseline": list(config.task.prompts.baseline),
+            "prompts.alpha": config.task.prompts.alpha,
             "mlflow.note.content": f"One trial: `{command}`. Its page is the artifact `report.html`.",
         }
     )

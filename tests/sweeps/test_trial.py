@@ -103,7 +103,7 @@ def test_the_run_in_mlflow_holds_curve_parameters_figures_video_and_page(finishe
     assert runs[0].info.status == "FINISHED"
     data = runs[0].data
     assert data.params["sac.total_steps"] == "512"
-    assert data.tags["goal"] == "pole vertically upright on top of the cart"
+    assert data.tags["prompts.goal"] == "['pole vertically upright on top of the cart']"
     assert data.metrics["cost/teacher_queries"] == 400
     curve = client.get_metric_history(runs[0].info.run_id, "eval/true_return")
     assert [point.step for point in curve] == [0, 256, 512]
