@@ -88,6 +88,14 @@ def check_prompts(settings: TeacherSettings, sentences: Sequence[str]) -> None:
     _check_lengths(open_clip.get_tokenizer(model), sentences)
 
 
+def fetch_weights(settings: TeacherSettings) -> Path:
+    """The teacher's checkpoint on this machine, downloaded if need be; nothing is loaded.
+
+    Raises MissingDependencyError, saying which file to place, where it cannot be had; otherwise as `find_teacher`.
+    """
+    return _fetch(find_teacher(settings))
+
+
 class ClipTeacher:
     """A frozen CLIP with its own preprocessing and tokenizer. It counts the frames it scores in `queries`."""
 

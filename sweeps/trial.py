@@ -17,7 +17,7 @@ from datamodules.results import write_result
 from lightning_modules.fit import check_fit, fit_student
 from lightning_modules.labelling import label_frames
 from lightning_modules.settings import TeacherSettings
-from lightning_modules.teacher import ClipTeacher, check_prompts
+from lightning_modules.teacher import ClipTeacher, check_prompts, fetch_weights
 from rllib_envs.collect import collect_frames
 from rllib_envs.evaluate import evaluate_agent
 from rllib_envs.gl import require_gl
@@ -82,7 +82,9 @@ def run_trial(config: TrialConfig, command: str) -> Path:
 
 
 def check_trial(config: TrialConfig, unfinished: set[str]) -> None:
-    """Find every mistake that can be found without work: GL, simulator, camera, teacher, prompts, student.
+    """Find every mistake that can be found without work: GL, simulator, camera, prompts, teacher, student.
+
+    A teacher's weights are downloaded here, so that a machine without a network is known before the first frame.
 
     Raises:
         SuiteError: what was given, what is allowed, and what to do next.
@@ -91,6 +93,7 @@ def check_trial(config: TrialConfig, unfinished: set[str]) -> None:
     make_simulator(config.task).close()
     if "label" in unfinished or (config.reward == "teacher" and "train" in unfinished):
         check_prompts(config.teacher, (*config.task.prompts.goal, *config.task.prompts.baseline))
+        fetch_weights(config.teacher)
     if "fit" in unfinished:
         check_fit(config.student, config.task.render.frame_pixels)
 

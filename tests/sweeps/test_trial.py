@@ -154,3 +154,12 @@ MISTAKES: Sequence[tuple[Sequence[str], str]] = (
 @pytest.mark.parametrize(("arguments", "message"), MISTAKES)
 def test_a_mistake_is_named_before_any_work(arguments: Sequence[str], message: str, tmp_path: Path) -> None:
     assert message in refused(settings(tmp_path), *arguments)
+
+
+@pytest.mark.slow
+def test_weights_that_cannot_be_downloaded_are_named_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    assert "open_clip_model.safetensors" in refused(settings(tmp_path), "--teacher", "conf/teacher/vit_b32.yaml")
