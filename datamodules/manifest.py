@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from datamodules.differences import first_difference
 from datamodules.errors import DataError
 from datamodules.records import SCHEMA_VERSION
 from datamodules.results import read_json, write_json
@@ -120,21 +121,18 @@ def finished_collection(folder: Path, task: Task, collection: Mapping[str, Any])
     if not (folder / MANIFEST).exists():
         return None
     manifest = read_manifest(folder)
-    before, now = _scene(manifest.task, manifest.collection), _scene(task, collection)
-    for name in sorted(before.keys() | now.keys()):
-        if before.get(name) != now.get(name):
-            raise DataError(
-                f"{folder} belongs to something else: there {name} is {before.get(name)!r}, "
-                f"here it is {now.get(name)!r}; choose another output folder, or remove that one"
-            )
+    difference = first_difference(_scene(manifest.task, manifest.collection), _scene(task, collection))
+    if difference:
+        raise DataError(
+            f"{folder} belongs to something else: {difference}; choose another output folder, or remove that one"
+        )
     return manifest
 
 
 def _scene(task: Task, collection: Mapping[str, Any]) -> dict[str, Any]:
     content = asdict(task)
     del content["prompts"]
-    plain: dict[str, Any] = json.loads(json.dumps({"task": content, "collection": dict(collection)}))
-    return {f"{group}.{name}": value for group, values in plain.items() for name, value in values.items()}
+    return {"task": content, "collection": collection}
 
 
 def _canonical_digest(content: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
+from datamodules.differences import first_difference
 from datamodules.errors import DataError, SettingsError, SuiteError
 from datamodules.frames_datamodule import FramesDataModule
 from datamodules.progress import Report
@@ -167,12 +168,9 @@ class FitCLI(LightningCLI):
         if not any(path.exists() for path in begun):
             return
         before, now = read_json(self.out / SETTINGS) if (self.out / SETTINGS).exists() else {}, self._settings()
-        for name in sorted(before.keys() | now.keys()):
-            if before.get(name) != now.get(name):
-                raise DataError(
-                    f"{self.out} holds another fit: there {name} is {before.get(name)!r}, here it is "
-                    f"{now.get(name)!r}; choose another --out, or remove that folder"
-                )
+        difference = first_difference(before, now)
+        if difference:
+            raise DataError(f"{self.out} holds another fit: {difference}; choose another --out, or remove that folder")
 
     def _make_logger(self) -> FitLogger | None:
         tracking_uri = self._get(self.config, "tracking_uri")

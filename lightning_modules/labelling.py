@@ -33,6 +33,7 @@ from lightning_modules.settings import TeacherSettings
 from lightning_modules.teacher import ClipTeacher, check_prompts
 
 UNFINISHED = "unfinished.json"
+REMEDY = "choose another output folder, or remove that one"
 log = logging.getLogger(__name__)
 
 
@@ -54,14 +55,16 @@ class LabelResult:
     """what may make the labels worse than they could be"""
 
 
-def check_request(frames: Path, teacher: TeacherSettings, prompts: Sequence[str] = ()) -> None:
+def check_request(frames: Path, teacher: TeacherSettings, out: Path, prompts: Sequence[str] = ()) -> None:
     """Check what can be checked before the teacher's weights are loaded.
 
     Raises:
-        DataError: `frames` is not finished, or already labelled.
+        DataError: `frames` is not finished, or already labelled, or `out` does not hold labels of these frames.
         SettingsError, UnknownNameError, MissingDependencyError: as `teacher.check_prompts` and `find_teacher`.
     """
-    check_prompts(teacher, _sentences(_read_source(frames), prompts))
+    source = _read_source(frames)
+    _read_earlier(out, frames, source)
+    check_prompts(teacher, _sentences(source, prompts))
 
 
 def label_frames(
@@ -129,44 +132,53 @@ def _sentences(source: Manifest, extra: Sequence[str]) -> list[str]:
     return list(dict.fromkeys((*source.task.prompts.goal, *source.task.prompts.baseline, *extra)))
 
 
-def _earlier_work(out: Path, frames: Path, source: Manifest, teacher: ClipTeacher) -> Manifest:
-    """What an earlier call left in `out`, or a manifest without shards. DataError: `out` belongs to something else."""
-    ours = Manifest(
-        task=source.task,
-        collection=source.collection,
-        shards=(),
-        teacher=TeacherEntry(teacher.name, teacher.digest, teacher.dim),
-        source=source.digest,
-    )
+def _read_earlier(out: Path, frames: Path, source: Manifest) -> Manifest | None:
+    """What an earlier call left in `out`, if anything. DataError: `out` holds no labels, or those of other frames."""
     name = next((name for name in (UNFINISHED, MANIFEST) if (out / name).exists()), None)
     if name is None:
-        return ours
+        return None
     there = read_manifest(out, name)
-    remedy = "choose another output folder, or remove that one"
     if there.teacher is None:
-        raise DataError(f"{out} holds frames without labels: {remedy}")
-    if there.teacher.digest != teacher.digest:
-        raise DataError(
-            f"{out} belongs to the teacher {there.teacher.name} (weights {there.teacher.digest[:12]}), "
-            f"not to {teacher.name} (weights {teacher.digest[:12]}): {remedy}"
-        )
+        raise DataError(f"{out} holds frames without labels: {REMEDY}")
     if there.source != source.digest:
         raise DataError(
-            f"{out} holds labels of other frames (task {there.task.name!r}), not those in {frames}: {remedy}"
+            f"{out} holds labels of other frames (task {there.task.name!r}), not those in {frames}: {REMEDY}"
+        )
+    return there
+
+
+def _earlier_work(out: Path, frames: Path, source: Manifest, teacher: ClipTeacher) -> Manifest:
+    """What an earlier call left in `out`, or a manifest without shards. DataError: `out` belongs to something else."""
+    ours = TeacherEntry(teacher.name, teacher.digest, teacher.dim)
+    there = _read_earlier(out, frames, source)
+    if there is None or there.teacher is None:
+        return Manifest(task=source.task, collection=source.collection, shards=(), teacher=ours, source=source.digest)
+    if there.teacher.digest != ours.digest:
+        raise DataError(
+            f"{out} belongs to the teacher {there.teacher.name} (weights {there.teacher.digest[:12]}), "
+            f"not to {ours.name} (weights {ours.digest[:12]}): {REMEDY}"
         )
     return there
 
 
 def _warnings(source: Manifest, teacher: ClipTeacher) -> tuple[str, ...]:
-    pixels = source.task.render.teacher_pixels
-    if pixels >= teacher.input_pixels:
-        return ()
-    warning = (
-        f"frames for the teacher are {pixels} pixels wide but {teacher.name} looks at {teacher.input_pixels}: it sees "
-        f"them blown up and blurred; set render.teacher_pixels to {teacher.input_pixels} in the task and collect again"
-    )
-    log.warning(warning)
-    return (warning,)
+    pixels, simulator = source.task.render.teacher_pixels, source.task.simulator
+    warnings = []
+    if pixels < teacher.input_pixels:
+        warnings.append(
+            f"frames for the teacher are {pixels} pixels wide but {teacher.name} looks at {teacher.input_pixels}: it "
+            f"sees them blown up and blurred; set render.teacher_pixels to {teacher.input_pixels} in the task and "
+            "collect again"
+        )
+    known = teacher.simulators
+    if known and simulator not in known and simulator.split("-")[0] not in known:  # dm_control: DOMAIN-TASK
+        warnings.append(
+            f"{teacher.name} was trained on frames of {', '.join(known)} and has never seen {simulator!r}: its labels "
+            "will mean nothing there; take a real CLIP (conf/teacher/vit_b32.yaml)"
+        )
+    for warning in warnings:
+        log.warning(warning)
+    return tuple(warnings)
 
 
 def _label_shard(
@@ -203,7 +215,7 @@ def _add_prompts(labels: Manifest, teacher: ClipTeacher, sentences: Sequence[str
 
 def label_folder(frames: Path, settings: TeacherSettings, out: Path, prompts: Sequence[str]) -> Path:
     """What scripts.label_frames does: check, load the teacher, label with a progress bar, write `result.json`."""
-    check_request(frames, settings, prompts)
+    check_request(frames, settings, out, prompts)
     with progress_bar("label", "frames") as report:
         result = label_frames(frames, ClipTeacher(settings), out, prompts, report)
     return write_result(out, asdict(result), {"frames": frames, "teacher": settings, "prompts": list(prompts)})

@@ -18,6 +18,8 @@ class TeacherSettings:
     """frames scored in one call (1 to 4096)"""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """where the teacher runs; auto takes the GPU when there is one"""
+    simulators: tuple[str, ...] = ()
+    """the only simulators that it was trained on, as 'cartpole' or 'CartPole-v1'; empty: pictures of all kinds"""
 
     def __post_init__(self) -> None:
         if not 1 <= self.batch_size <= 4096:

@@ -110,6 +110,7 @@ class ClipTeacher:
         self._transform = image_transform_v2(PreprocessCfg(**self._model.visual.preprocess_cfg), is_train=False)
         self._tokenizer = open_clip.get_tokenizer(source.model)
         self.batch_size: int = settings.batch_size
+        self.simulators: tuple[str, ...] = tuple(settings.simulators)
         self.name: str = source.name
         with checkpoint.open("rb") as stream:
             self.digest: str = hashlib.file_digest(stream, "sha256").hexdigest()

@@ -3,6 +3,7 @@
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
+from datamodules.differences import first_difference
 from datamodules.errors import DataError
 from datamodules.progress import Report, progress_bar, silent
 from datamodules.results import read_json, write_result
@@ -97,12 +98,8 @@ def claim(out: Path, card: AgentCard) -> AgentCard:
         return card
     before = AgentCard.read(out)
     wanted = replace(card, teacher_scale=before.teacher_scale)
-    named = [
-        field.name for field in fields(AgentCard) if field.name != "student"
-    ]  # its digest tells more than its path
-    differing = [name for name in named if getattr(before, name) != getattr(wanted, name)]
-    if differing:
-        raise DataError(
-            f"{out} holds an agent with another {', '.join(differing)}: give another --out, or remove the folder"
-        )
+    # the student's digest tells more than its path
+    difference = first_difference(asdict(replace(before, student=None)), asdict(replace(wanted, student=None)))
+    if difference:
+        raise DataError(f"{out} holds another agent: {difference}; choose another --out, or remove that folder")
     return wanted

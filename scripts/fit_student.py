@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from datamodules.errors import SettingsError
 from datamodules.progress import progress_bar
 from scripts.command import present, require_files
 
@@ -17,8 +18,13 @@ from scripts.command import present, require_files
 def main(argv: Sequence[str] | None = None) -> Path:
     """Run `python -m scripts.fit_student fit ...`; returns the path of result.json."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments in (["--help"], ["-h"]):
+        print(__doc__)
+        sys.exit(0)
 
     def fit() -> Path:
+        if arguments[:1] != ["fit"]:
+            raise SettingsError(f"the first word must be 'fit'; usage: {__doc__}")
         require_files(arguments)
         from lightning_modules.fit_cli import FitCLI
 

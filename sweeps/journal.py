@@ -1,15 +1,15 @@
 """`trial.json`: which stages of a trial are finished, what they were made from, their figures and their seconds."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from datamodules.differences import as_json, first_difference
 from datamodules.errors import DataError
 from datamodules.progress import Report
-from datamodules.results import plain, read_json, write_json
-from sweeps.runs import Run, flatten
+from datamodules.results import read_json, write_json
+from sweeps.runs import Run
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,12 @@ class Journal:
                 if later:
                     raise DataError(f"{self._trial} lacks the stage {stage.name!r}: {self._remedy(later)}")
                 return list(stages[position:])
-            before, now = flatten(entry["inputs"]), flatten(_as_json(stage.inputs))
-            for key in sorted(before.keys() | now.keys()):
-                if before.get(key) != now.get(key):
-                    raise DataError(
-                        f"{self._trial} holds the stage {stage.name!r} made with {key} = {before.get(key)!r}, and now "
-                        f"it is {now.get(key)!r}: {self._remedy(stages[position:])}"
-                    )
+            difference = first_difference(entry["inputs"], stage.inputs)
+            if difference:
+                raise DataError(
+                    f"{self._trial} holds the stage {stage.name!r} made otherwise: {difference}; "
+                    f"{self._remedy(stages[position:])}"
+                )
         return []
 
     def begin(self, stage: Stage) -> None:
@@ -81,7 +80,7 @@ class Journal:
 
     def finish(self, stage: Stage, figures: dict[str, Any], seconds: float) -> None:
         """Record a finished stage."""
-        entry = {"inputs": _as_json(stage.inputs), "figures": _as_json(figures), "seconds": round(seconds, 2)}
+        entry = {"inputs": as_json(stage.inputs), "figures": as_json(figures), "seconds": round(seconds, 2)}
         self._content["stages"][stage.name] = entry
         write_json(self._path, self._content)
 
@@ -97,9 +96,3 @@ class Journal:
     def _remedy(self, stages: Sequence[Stage]) -> str:
         folders = [str(self._trial / stage.folder) for stage in stages if (self._trial / stage.folder).exists()]
         return f"choose another --out, or remove {' and '.join(folders)} to do that part again"
-
-
-def _as_json(content: Mapping[str, Any]) -> dict[str, Any]:
-    """As it will be read back: tuples become lists, paths strings."""
-    read: dict[str, Any] = json.loads(json.dumps(content, default=plain))
-    return read

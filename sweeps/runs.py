@@ -20,6 +20,7 @@ import mlflow
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
+from datamodules.differences import flatten
 from datamodules.errors import SettingsError
 from lightning_modules.tracking import local_artifacts
 
@@ -101,17 +102,6 @@ class Run:
             path = Path(folder) / f"{name}.png"
             path.write_bytes(png)
             self.log_file(path, "figures")
-
-
-def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings to dotted keys: {'sac': {'gamma': .99}} becomes {'sac.gamma': .99}."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _milliseconds() -> int:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -243,7 +244,7 @@ def test_a_bad_sentence_is_refused_before_any_work(
     message: str,
 ) -> None:
     with pytest.raises(SettingsError, match=message):
-        check_request(frames, settings, prompts)
+        check_request(frames, settings, tmp_path / "labels", prompts)
     with pytest.raises(SettingsError, match=message):
         label_frames(frames, teacher, tmp_path, prompts)
     assert not list(tmp_path.iterdir())
@@ -251,9 +252,9 @@ def test_a_bad_sentence_is_refused_before_any_work(
 
 def test_unfinished_frames_are_refused_before_the_teacher_is_loaded(settings: TeacherSettings, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"manifest\.json is missing"):
-        check_request(tmp_path, settings)
+        check_request(tmp_path, settings, tmp_path / "labels")
     with pytest.raises(DataError, match="is labelled already"):
-        check_request(write_labels(tmp_path), settings)
+        check_request(write_labels(tmp_path), settings, tmp_path / "labels")
 
 
 def test_frames_smaller_than_the_teacher_looks_at_are_warned_of(
@@ -274,6 +275,21 @@ def test_frames_smaller_than_the_teacher_looks_at_are_warned_of(
 
 def test_frames_of_the_teachers_size_bring_no_warning(frames: Path, teacher: ClipTeacher, tmp_path: Path) -> None:
     assert label_frames(frames, teacher, tmp_path, report=silent).warnings == ()
+
+
+def test_a_teacher_that_never_saw_a_simulator_says_so(frames: Path, settings: TeacherSettings, tmp_path: Path) -> None:
+    stranger = ClipTeacher(replace(settings, simulators=("acrobot",)))
+    (warning,) = label_frames(frames, stranger, tmp_path / "labels").warnings
+    assert "was trained on frames of acrobot and has never seen 'cartpole-swingup'" in warning
+    friend = ClipTeacher(replace(settings, simulators=("acrobot", "cartpole")))
+    assert label_frames(frames, friend, tmp_path / "labels").warnings == ()
+
+
+def test_a_folder_of_unlabelled_frames_is_refused_before_the_teacher_is_loaded(
+    frames: Path, settings: TeacherSettings
+) -> None:
+    with pytest.raises(DataError, match="holds frames without labels"):
+        check_request(frames, settings, frames)
 
 
 @pytest.mark.slow

@@ -57,7 +57,9 @@ def test_a_stage_that_was_begun_twice_says_so(tmp_path: Path) -> None:
 
 def test_other_settings_are_refused_and_named_with_the_folders_to_remove(tmp_path: Path) -> None:
     finish(tmp_path, *stages())
-    with pytest.raises(DataError, match=r"'train' made with sac\.gamma = 0\.99, and now it is 0\.9") as failure:
+    with pytest.raises(
+        DataError, match=r"'train' made otherwise: there sac\.gamma is 0\.99, here it is 0\.9"
+    ) as failure:
         Journal(tmp_path).unfinished(stages(gamma=0.9))
     assert f"remove {tmp_path}/agent and {tmp_path}/evaluation" in str(failure.value)
     assert "frames" not in str(failure.value)

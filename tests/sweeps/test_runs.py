@@ -6,7 +6,7 @@ import mlflow
 import pytest
 
 from datamodules.errors import SettingsError
-from sweeps.runs import PARAMETER_CHARACTERS, Run, flatten
+from sweeps.runs import PARAMETER_CHARACTERS, Run
 
 
 @pytest.fixture(scope="module")
@@ -17,14 +17,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def store(folder: Path) -> str:  # making an sqlite store takes seconds, so the tests share one
     return f"sqlite:///{folder}/mlflow.db"
-
-
-def test_nested_settings_become_dotted_parameters() -> None:
-    assert flatten({"sac": {"gamma": 0.99, "nets": {"hidden": 256}}, "seed": 0}) == {
-        "sac.gamma": 0.99,
-        "sac.nets.hidden": 256,
-        "seed": 0,
-    }
 
 
 def test_a_run_holds_its_curve_parameters_and_files(store: str, folder: Path, tmp_path: Path) -> None:

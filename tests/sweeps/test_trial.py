@@ -126,7 +126,7 @@ def test_a_finished_trial_does_nothing_twice(finished: Path) -> None:
 def test_other_settings_in_the_same_folder_are_refused_before_any_work(finished: Path) -> None:
     other = run(finished, "--sac.gamma", "0.5")
     assert other.returncode == 2
-    assert "sac.gamma = 0.99, and now it is 0.5" in other.stderr
+    assert "there sac.gamma is 0.99, here it is 0.5" in other.stderr
     assert "Traceback" not in other.stderr
 
 
