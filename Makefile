@@ -14,7 +14,6 @@ install: $(INSTALLED)  ## .venv from requirements.lock, and software GL where it
 
 demo: $(INSTALLED)  ## from a sentence to a trained agent on 2 cores, ending with one HTML page
 	$(PYTHON) -m scripts.run_trial --config conf/trials/demo.yaml
-	@echo "the page: $(CURDIR)/runs/demo/report.html"
 
 test: $(INSTALLED)  ## the whole test suite
 	$(PYTHON) -m pytest

@@ -22,7 +22,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
     def run_all(config: TrialConfig) -> Path:
         from sweeps.trial import run_trial  # torch and ray load only after the settings proved right
 
-        return run_trial(config, shlex.join(["python", "-m", "scripts.run_trial", *arguments]))
+        result = run_trial(config, shlex.join(["python", "-m", "scripts.run_trial", *arguments]))
+        print(f"the page: {result.with_name('report.html').resolve()}", file=sys.stderr)
+        return result
 
     return run(TrialConfig, arguments, then=run_all)
 
