@@ -79,12 +79,16 @@ class AgentCard:
                     "task": task_from_dict(content["task"]),
                     "sac": SacSettings(**{**content["sac"], "hidden": tuple(content["sac"]["hidden"])}),
                     "student": content["student"] and Path(os.path.normpath(folder / content["student"])),
-                    "teacher": content["teacher"] and TeacherSettings(**content["teacher"]),
+                    "teacher": content["teacher"] and _teacher(content["teacher"]),
                     "teacher_scale": content["teacher_scale"] and Standardisation(**content["teacher_scale"]),
                 }
             )
         except (KeyError, TypeError) as error:
             raise DataError(f"{path} is damaged ({error}): train the agent again") from error
+
+
+def _teacher(content: dict[str, Any]) -> TeacherSettings:
+    return TeacherSettings(**{**content, "simulators": tuple(content["simulators"])})
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ def test_folder_of_another_fit_is_refused(fitted: tuple[Path, FitResult, Any], l
     wider = config_file(tmp_path, model={"head_width": 17})
     with pytest.raises(DataError, match=r"holds another fit: there model\.head_width is 16, here it is 17"):
         fit_student(wider, labels, fitted[0], seed=0, report=silent)
-    with pytest.raises(DataError, match=r"there data\.seed is 0, here it is 1"):
+    with pytest.raises(DataError, match="there seed_everything is 0, here it is 1"):
         fit_student(config_file(tmp_path), labels, fitted[0], seed=1, report=silent)
 
 
