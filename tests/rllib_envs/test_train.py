@@ -144,7 +144,7 @@ def test_a_stopped_training_goes_on_from_its_last_checkpoint(
 @pytest.mark.usefixtures("ray_running")
 def test_a_folder_of_another_agent_is_refused(pole: Task, tmp_path: Path) -> None:
     AgentCard(pole, "true", SAC, 0).write(tmp_path)
-    with pytest.raises(DataError, match="another seed: give another --out"):
+    with pytest.raises(DataError, match="another agent: there seed is 0, here it is 1"):
         train_agent(pole, "true", SAC, tmp_path, seed=1)
     with pytest.raises(DataError, match="another task, reward"):
         train_agent(replace(pole, frames_per_step=5), "random", SAC, tmp_path, seed=0)
