@@ -14,7 +14,7 @@ def train_teacher(out: Path = OUT, training: CaptionedClipSettings = TRAINING, s
 
     python -m scripts.train_teacher
 
-    About half an hour on one idle core with bfloat16. To put the new weights to use, copy bundled.safetensors to
+    About twenty minutes on one core with bfloat16. To put the new weights to use, copy bundled.safetensors to
     conf/teacher, and the tables of figures.md into conf/teacher/BUNDLED_TEACHER.md.
 
     Args:
