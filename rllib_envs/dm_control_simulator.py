@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from datamodules.errors import UnknownNameError
 from datamodules.tasks import Task
-from rllib_envs.mujoco_scene import MujocoScene
+from rllib_envs.mujoco_scene import MujocoScene, MujocoSimulator
 from rllib_envs.simulators import ActionScale, Outcome, unbounded_box
 
 
-class DmControlSimulator:
+class DmControlSimulator(MujocoSimulator):
     """One task of dm_control's suite; a simulator frame is one control step of the suite's own."""
 
     def __init__(self, task: Task) -> None:
@@ -65,26 +65,6 @@ class DmControlSimulator:
                 reward += float(self._rules.get_reward(self._physics))
                 terminated = self._rules.get_termination(self._physics) is not None
         return Outcome(_flat(self._rules.get_observation(self._physics)), reward, terminated)
-
-    def state(self) -> NDArray[np.float64]:
-        """See Simulator."""
-        return self._scene.state()
-
-    def set_state(self, state: NDArray[np.float64]) -> None:
-        """See Simulator."""
-        self._scene.set_state(state)
-
-    def random_state(self, generator: np.random.Generator) -> None:
-        """See Simulator."""
-        self._scene.random_state(generator)
-
-    def render(self, pixels: int, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-        """See Simulator."""
-        return self._scene.render(pixels, out)
-
-    def close(self) -> None:
-        """See Simulator."""
-        self._scene.close()
 
 
 def _load(domain: str, level: str) -> Any:

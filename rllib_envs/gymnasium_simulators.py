@@ -11,7 +11,7 @@ from PIL import Image
 
 from datamodules.errors import DataError, SettingsError, UnknownNameError
 from datamodules.tasks import Camera, Task
-from rllib_envs.mujoco_scene import MujocoScene
+from rllib_envs.mujoco_scene import MujocoScene, MujocoSimulator
 from rllib_envs.rendering import check_frame_buffer
 from rllib_envs.simulators import ActionScale, Outcome, Simulator, draw_strength, unbounded_box
 
@@ -85,7 +85,7 @@ class _GymnasiumSimulator:
         return observation, float(reward), bool(terminated)
 
 
-class GymnasiumMujocoSimulator(_GymnasiumSimulator):
+class GymnasiumMujocoSimulator(MujocoSimulator, _GymnasiumSimulator):
     """A MuJoCo environment of Gymnasium; a simulator frame is one of its steps (several physics steps)."""
 
     def __init__(self, task: Task, environment: Any) -> None:
@@ -94,26 +94,6 @@ class GymnasiumMujocoSimulator(_GymnasiumSimulator):
         if camera == Camera() and environment.mujoco_renderer.camera_id >= 0:
             camera = Camera(name=environment.mujoco_renderer.camera_id)  # most of these models have one that follows
         self._scene = MujocoScene(task, camera, environment.model, environment.data, self.reset)
-
-    def state(self) -> NDArray[np.float64]:
-        """See Simulator."""
-        return self._scene.state()
-
-    def set_state(self, state: NDArray[np.float64]) -> None:
-        """See Simulator."""
-        self._scene.set_state(state)
-
-    def random_state(self, generator: np.random.Generator) -> None:
-        """See Simulator."""
-        self._scene.random_state(generator)
-
-    def render(self, pixels: int, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-        """See Simulator."""
-        return self._scene.render(pixels, out)
-
-    def close(self) -> None:
-        """See Simulator."""
-        self._scene.close()
 
 
 class ClassicControlSimulator(_GymnasiumSimulator):

@@ -156,3 +156,29 @@ def _velocity_scale(model: Any) -> NDArray[np.float64]:
         elif kind == mujoco.mjtJoint.mjJNT_FREE:
             scale[first : first + 3] = FASTEST_SLIDE
     return scale
+
+
+class MujocoSimulator:
+    """State and render of a simulator, which its `_scene` knows all about."""
+
+    _scene: MujocoScene
+
+    def state(self) -> NDArray[np.float64]:
+        """See Simulator."""
+        return self._scene.state()
+
+    def set_state(self, state: NDArray[np.float64]) -> None:
+        """See Simulator."""
+        self._scene.set_state(state)
+
+    def random_state(self, generator: np.random.Generator) -> None:
+        """See Simulator."""
+        self._scene.random_state(generator)
+
+    def render(self, pixels: int, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """See Simulator."""
+        return self._scene.render(pixels, out)
+
+    def close(self) -> None:
+        """See Simulator."""
+        self._scene.close()
