@@ -146,7 +146,7 @@ def test_a_folder_of_another_agent_is_refused(pole: Task, tmp_path: Path) -> Non
     AgentCard(pole, "true", SAC, 0).write(tmp_path)
     with pytest.raises(DataError, match="another agent: there seed is 0, here it is 1"):
         train_agent(pole, "true", SAC, tmp_path, seed=1)
-    with pytest.raises(DataError, match="another task, reward"):
+    with pytest.raises(DataError, match="another agent: there reward is 'true', here it is 'random'"):
         train_agent(replace(pole, frames_per_step=5), "random", SAC, tmp_path, seed=0)
 
 
