@@ -72,6 +72,7 @@ class Journal:
         """Count an attempt, so that the seconds of a stage that was stopped midway can be read for what they are."""
         attempts = self._content.setdefault("attempts", {})
         attempts[stage.name] = attempts.get(stage.name, 0) + 1
+        self._content["stages"].pop(stage.name, None)  # a stage that is done again is unfinished until it ends
         write_json(self._path, self._content)
 
     def attempts(self) -> dict[str, int]:

@@ -78,6 +78,14 @@ def test_what_was_made_from_a_removed_stage_is_not_taken_for_finished(tmp_path: 
         Journal(tmp_path).unfinished(stages())
 
 
+def test_a_stage_that_is_done_again_and_stopped_is_unfinished(tmp_path: Path) -> None:
+    finish(tmp_path, *stages())
+    (tmp_path / "evaluation").rmdir()
+    Journal(tmp_path).begin(stages()[2])
+    (tmp_path / "evaluation").mkdir()  # what the stopped attempt left
+    assert names(Journal(tmp_path).unfinished(stages())) == ["evaluate"]
+
+
 def test_the_mlflow_run_is_remembered(tmp_path: Path) -> None:
     assert Journal(tmp_path).run_id is None
     Journal(tmp_path).run_id = "abc"
