@@ -38,8 +38,15 @@ class TeacherEntry:
     """`ClipTeacher.name`"""
     digest: str
     """sha256 of the teacher's weights, hexadecimal"""
-    dim: int
-    """length of its embeddings"""
+    dims: tuple[int, ...]
+    """length of its embedding; one number for each CLIP where several are combined"""
+    precision: str
+    """number format it ran in, as 'float32' or 'bfloat16': embeddings differ a little between them"""
+
+    @property
+    def dim(self) -> int:
+        """Length of a stored embedding, which holds the CLIPs' embeddings one after the other."""
+        return sum(self.dims)
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,8 @@ def read_manifest(folder: Path, name: str = MANIFEST) -> Manifest:
     try:
         content["task"] = task_from_dict(content["task"])
         content["shards"] = tuple(ShardEntry(**shard) for shard in content["shards"])
-        content["teacher"] = TeacherEntry(**content["teacher"]) if content["teacher"] else None
+        teacher = content["teacher"]
+        content["teacher"] = TeacherEntry(**{**teacher, "dims": tuple(teacher["dims"])}) if teacher else None
         return Manifest(**content)
     except (KeyError, TypeError) as error:
         raise DataError(f"{path} is not a manifest of this suite ({error!r}): make it again") from error
@@ -113,7 +121,7 @@ def read_manifest(folder: Path, name: str = MANIFEST) -> Manifest:
 def finished_collection(folder: Path, task: Task, collection: Mapping[str, Any]) -> Manifest | None:
     """The manifest in `folder` if these very frames were collected before; None if the folder is not finished.
 
-    Prompts are not compared: other sentences for the same frames are no reason to collect them again.
+    Prompts and the mark of success are not compared: they do not change a frame.
 
     Raises:
         DataError: the folder belongs to another task or to other settings; the message names what differs.
@@ -131,7 +139,7 @@ def finished_collection(folder: Path, task: Task, collection: Mapping[str, Any])
 
 def _scene(task: Task, collection: Mapping[str, Any]) -> dict[str, Any]:
     content = asdict(task)
-    del content["prompts"]
+    del content["prompts"], content["success_reward"]
     return {"task": content, "collection": collection}
 
 

@@ -23,7 +23,7 @@ from PIL import Image
 
 from datamodules.errors import DataError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FRAME, TEACHER_FRAME, EMBEDDING, STATE, FIELDS = "frame.png", "teacher.png", "embedding.npy", "state.npy", "json"
 
 Members = dict[str, bytes]

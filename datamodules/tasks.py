@@ -106,6 +106,8 @@ class Task:
     """how the frame is drawn"""
     reward_per_frame: tuple[float, float] = (0.0, 1.0)
     """lowest and highest true reward of one simulator frame; dm_control's tasks lie in (0, 1)"""
+    success_reward: float | None = None
+    """a state counts as a success when its true reward, a simulator frame, reaches this; empty: no such notion"""
 
     def __post_init__(self) -> None:
         if self.family == "dm_control" and self.simulator.count("-") != 1:
@@ -120,6 +122,12 @@ class Task:
         if self.episode_frames % self.frames_per_step:
             raise SettingsError(
                 f"episode_frames ({self.episode_frames}) must be a multiple of frames_per_step ({self.frames_per_step})"
+            )
+        low, high = self.reward_per_frame
+        if self.success_reward is not None and not low < self.success_reward <= high:
+            raise SettingsError(
+                f"success_reward is {self.success_reward}: it must lie above {low} and not above {high}, the ends of "
+                "reward_per_frame"
             )
 
     @property

@@ -149,7 +149,7 @@ def _read_earlier(out: Path, frames: Path, source: Manifest) -> Manifest | None:
 
 def _earlier_work(out: Path, frames: Path, source: Manifest, teacher: ClipTeacher) -> Manifest:
     """What an earlier call left in `out`, or a manifest without shards. DataError: `out` belongs to something else."""
-    ours = TeacherEntry(teacher.name, teacher.digest, teacher.dim)
+    ours = TeacherEntry(teacher.name, teacher.digest, (teacher.dim,), "float32")
     there = _read_earlier(out, frames, source)
     if there is None or there.teacher is None:
         return Manifest(task=source.task, collection=source.collection, shards=(), teacher=ours, source=source.digest)

@@ -101,7 +101,9 @@ def check_trial(config: TrialConfig, unfinished: set[str]) -> None:
 def stages_of(config: TrialConfig) -> list[Stage]:
     """The stages this trial's reward needs: only the student's reward needs frames, labels and a fit."""
     out, task = config.out, asdict(config.task)
-    seen = {name: value for name, value in task.items() if name != "prompts"}  # new sentences need no new frames
+    seen = {
+        name: value for name, value in task.items() if name not in ("prompts", "success_reward")
+    }  # no frame changes
 
     def collect(report: Report, run: Run) -> dict[str, Any]:
         return asdict(collect_frames(config.task, config.collect, out / "frames", config.seed, report))

@@ -71,6 +71,6 @@ def write_labels(folder: Path, episodes: int = 10, steps: int = 5, samples_per_s
         for start in range(0, len(samples), samples_per_shard)
     )
     prompts = {"a pole upright": embedding_of(900, 0).tolist(), "a pole": embedding_of(900, 1).tolist()}
-    teacher = TeacherEntry(name="tiny/known", digest="0" * 64, dim=DIM)
+    teacher = TeacherEntry(name="tiny/known", digest="0" * 64, dims=(DIM,), precision="float32")
     Manifest(TASK, COLLECTION, shards, teacher, source="1" * 64, prompts=prompts).write(folder)
     return folder

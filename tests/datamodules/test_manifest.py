@@ -46,8 +46,8 @@ def test_a_folder_without_manifest_names_the_commands(tmp_path: Path) -> None:
     [
         ('{"schema_ver', "is not readable"),
         ("[]", "is not readable"),
-        ('{"schema_version": 99}', "schema version 99, this code reads 1"),
-        ('{"schema_version": 1, "shards": []}', "is not a manifest of this suite"),
+        ('{"schema_version": 99}', "schema version 99, this code reads 2"),
+        ('{"schema_version": 2, "shards": []}', "is not a manifest of this suite"),
     ],
 )
 def test_an_unreadable_manifest_is_refused(tmp_path: Path, content: str, message: str) -> None:

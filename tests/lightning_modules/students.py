@@ -51,7 +51,7 @@ def write_labels(folder: Path, episodes: int = 20, steps: int = 16) -> Path:
     samples = [_sample(episode, step) for episode in range(episodes) for step in range(steps)]
     shard = write_shard(folder / "shard-000000.tar", [(sample.key, encode(sample)) for sample in samples])
     prompts = {sentence: vector.tolist() for sentence, vector in SENTENCES.items()}
-    teacher = TeacherEntry(name="tiny/known", digest="0" * 64, dim=DIM)
+    teacher = TeacherEntry(name="tiny/known", digest="0" * 64, dims=(DIM,), precision="float32")
     Manifest(TASK, {"policy": "random"}, (shard,), teacher, source="1" * 64, prompts=prompts).write(folder)
     return folder
 
