@@ -76,7 +76,7 @@ class _CheckCLI(FitCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         model = self.model
-        StudentNetwork(model.backbone, self._pixels, model.head_width, model.patch_size)
+        StudentNetwork(model.backbone, self._pixels, model.head_width, model.weights)
         return LightningCLI.instantiate_trainer(self, **kwargs, logger=False)
 
     def fit(self, model: Any, datamodule: Any) -> None:

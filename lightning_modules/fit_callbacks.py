@@ -21,6 +21,7 @@ ADVICE = (
     ".*isinstance.treespec, LeafSpec.*",  # inside Lightning, nothing that we call
     r"\s*(By default only one JsonargparseDeprecationWarning|``instantiate_classes`` was deprecated)",  # likewise
     ".*ckpt_path.*doesn't match.*",
+    ".*in eval mode at the start of training.*",  # a frozen backbone
 )
 
 

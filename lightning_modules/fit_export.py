@@ -51,7 +51,6 @@ def export_student(
         backbone=module.backbone,
         pixels=data.task.render.frame_pixels,
         head_width=module.head_width,
-        patch_size=module.patch_size,
         prompts=module.prompts,
         standardisation=module.standardisation,
         manifest_digest=data.manifest.digest,

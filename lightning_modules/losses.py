@@ -25,4 +25,14 @@ def huber(student: Tensor, teacher: Tensor) -> Tensor:
     return F.huber_loss(student, teacher, delta=1.0)
 
 
+def ranking(student: Tensor, teacher: Tensor) -> Tensor:
+    """RankNet (Burges et al. 2005) over the batch's pairs: how surely the student puts a pair in the teacher's order.
+
+    The mean of log(1 + exp(-(s_i - s_j))) over all pairs with t_i > t_j; 0 where the teacher sees no difference.
+    """
+    ahead = teacher[:, None] > teacher[None, :]
+    surprise = F.softplus(student[None, :] - student[:, None])
+    return (surprise * ahead).sum() / ahead.sum().clamp(min=1)
+
+
 LOSSES: dict[LossName, Loss] = {"mse": mse, "huber": huber}

@@ -15,7 +15,7 @@ from lightning_modules.fidelity import Fidelity
 from lightning_modules.rewards import Standardisation
 from lightning_modules.student_network import StudentNetwork
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 WEIGHTS, CARD = "student.safetensors", "student.json"
 REMEDY = "fit it again with `python -m scripts.fit_student fit`"
 
@@ -32,8 +32,6 @@ class StudentCard:
     """side of the square frames it takes"""
     head_width: int
     """hidden units of its head"""
-    patch_size: int | None
-    """side of a transformer's patch where it was changed, in pixels"""
     prompts: Prompts
     """the sentences and alpha whose reward it learned"""
     standardisation: Standardisation
@@ -45,7 +43,7 @@ class StudentCard:
 
     def network(self) -> StudentNetwork:
         """The network the card describes, with random weights."""
-        return StudentNetwork(self.backbone, self.pixels, self.head_width, self.patch_size)
+        return StudentNetwork(self.backbone, self.pixels, self.head_width)
 
 
 def save_student(folder: Path, network: StudentNetwork, card: StudentCard) -> None:
@@ -130,8 +128,6 @@ def _check_types(path: Path, content: dict[str, Any]) -> None:
     ):
         if type(content[name]) is not kind:
             raise DataError(f"{path}: {name} is {json.dumps(content[name])}, not of type {kind.__name__}: {REMEDY}")
-    if not (content["patch_size"] is None or type(content["patch_size"]) is int):
-        raise DataError(f"{path}: patch_size is {json.dumps(content['patch_size'])}, not an integer or null: {REMEDY}")
     if not (16 <= content["pixels"] <= 512):
         raise DataError(f"{path}: pixels is {content['pixels']}, it must lie between 16 and 512: {REMEDY}")
 

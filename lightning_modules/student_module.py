@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from pytorch_lightning import LightningModule
@@ -12,11 +12,12 @@ from torch import Tensor
 from datamodules.errors import DataError, SettingsError
 from datamodules.frames_datamodule import FrameBatch, FramesDataModule
 from datamodules.pixels import to_model_input
+from datamodules.records import sample_key
 from datamodules.tasks import Prompts
 from lightning_modules.fidelity import measure_fidelity
-from lightning_modules.losses import LOSSES, LossName
+from lightning_modules.losses import LOSSES, LossName, ranking
 from lightning_modules.rewards import Standardisation, goal_baseline_reward
-from lightning_modules.student_network import StudentNetwork, check_backbone
+from lightning_modules.student_network import RANDOM, StudentNetwork, check_backbone, check_weights
 
 MONITOR = "student/validation_loss"
 """the metric that stops the fit and picks its best checkpoint; smaller is better"""
@@ -49,8 +50,11 @@ class StudentModule(LightningModule):
         backbone: str,
         *,
         head_width: int = 256,
-        patch_size: int | None = None,
+        weights: str = RANDOM,
+        frozen: bool = False,
+        gradient_checkpointing: bool = False,
         loss: LossName = "huber",
+        ranking_weight: float = 0.0,
         learning_rate: float = 3e-3,
         weight_decay: float = 1e-2,
         schedule: Literal["one_cycle", "constant"] = "one_cycle",
@@ -61,10 +65,13 @@ class StudentModule(LightningModule):
         """Check the settings; the network is built when the frames' size is known (`build`).
 
         Args:
-            backbone: a timm model name, as 'mobilenetv3_small_050'; always from random weights.
+            backbone: a timm model name, as 'mobilenetv3_small_050'.
             head_width: hidden units of the reward head (at least 1).
-            patch_size: side of a vision transformer's patch in pixels, where its own does not divide the frame.
+            weights: where the backbone starts: random, imagenet (timm's own weights) or the path of a timm checkpoint.
+            frozen: leave the backbone as it starts and fit the head alone.
+            gradient_checkpointing: compute activations twice instead of keeping them, for GPUs that are too small.
             loss: mse, or huber, which keeps rare extreme frames from ruling the fit.
+            ranking_weight: weight of RankNet's loss over the pairs of a batch, beside `loss` (0 or more; 0: without).
             learning_rate: the highest rate of the schedule (above 0).
             weight_decay: AdamW's decoupled decay (0 or more; at 0 it is plain Adam).
             schedule: constant, or one_cycle: rise for a fifth of the steps, fall as a cosine (Smith and Topin 2019).
@@ -75,16 +82,26 @@ class StudentModule(LightningModule):
         Raises:
             UnknownNameError: timm has no such backbone.
             SettingsError: a value outside its range.
+            MissingDependencyError: there is no such checkpoint.
         """
         super().__init__()
         check_backbone(backbone)
+        check_weights(weights)
         if learning_rate <= 0 or weight_decay < 0:
             raise SettingsError(
                 f"model.learning_rate is {learning_rate} and model.weight_decay is {weight_decay}: "
                 "the rate must be above 0, the decay 0 or more"
             )
-        self.backbone, self.head_width, self.patch_size = backbone, head_width, patch_size
-        self.loss = LOSSES[loss]
+        if ranking_weight < 0:
+            raise SettingsError(f"model.ranking_weight is {ranking_weight}: it must be 0 or more")
+        if frozen and weights == RANDOM:
+            raise SettingsError(
+                "model.frozen is true and model.weights is 'random': a frozen backbone would keep its random weights; "
+                "set weights to 'imagenet' or a checkpoint"
+            )
+        self.backbone, self.head_width, self.weights = backbone, head_width, weights
+        self.frozen, self.gradient_checkpointing = frozen, gradient_checkpointing
+        self.loss, self.ranking_weight = LOSSES[loss], ranking_weight
         self.learning_rate, self.weight_decay, self.schedule = learning_rate, weight_decay, schedule
         self._asked = {"goal": goal, "baseline": baseline, "alpha": alpha}
         self._scores: list[Scores] = []
@@ -103,7 +120,10 @@ class StudentModule(LightningModule):
         self._goal = data.prompt_embeddings(self.prompts.goal)
         self._baseline = data.prompt_embeddings(self.prompts.baseline).reshape(-1, self._goal.shape[1])
         if not hasattr(self, "network"):
-            network = StudentNetwork(self.backbone, data.task.render.frame_pixels, self.head_width, self.patch_size)
+            network = StudentNetwork(self.backbone, data.task.render.frame_pixels, self.head_width, self.weights)
+            network.backbone.requires_grad_(not self.frozen).train(not self.frozen)
+            if self.gradient_checkpointing:
+                _checkpoint_gradients(network.backbone, self.backbone)
             self.network = network.to(memory_format=torch.channels_last)  # up to twice as fast on CPUs
 
     def setup(self, stage: str) -> None:
@@ -118,10 +138,27 @@ class StudentModule(LightningModule):
         return rewards
 
     def training_step(self, batch: FrameBatch, batch_idx: int) -> Tensor:
-        """Loss of a batch."""
-        loss = self.loss(self(batch.frames), self._rewards(batch))
+        """Loss of a batch. Raises DataError, naming its frames, where it is not finite."""
+        loss = self.loss_of(batch)
         self.log("student/train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.frames))
         return loss
+
+    def loss_of(self, batch: FrameBatch) -> Tensor:
+        """`loss` of the rewards and, where it has a weight, the ranking loss of their pairs, a scalar."""
+        student, teacher = self(batch.frames), self._rewards(batch)
+        loss = self.loss(student, teacher)
+        if self.ranking_weight:
+            loss = loss + self.ranking_weight * ranking(student, teacher)
+        if not torch.isfinite(loss):
+            raise DataError(self._not_finite(batch, student, teacher))
+        return loss
+
+    def train(self, mode: bool = True) -> Self:
+        """A frozen backbone keeps the statistics of its normalisation as well."""
+        super().train(mode)
+        if self.frozen and hasattr(self, "network"):
+            self.network.backbone.eval()
+        return self
 
     def validation_step(self, batch: FrameBatch, batch_idx: int) -> None:
         """Keep the batch's scores until the epoch's end, because rank correlation needs all of them."""
@@ -156,6 +193,17 @@ class StudentModule(LightningModule):
         cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=steps, pct_start=0.2)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
+    def _not_finite(self, batch: FrameBatch, student: Tensor, teacher: Tensor) -> str:
+        bad = ~(torch.isfinite(student) & torch.isfinite(teacher))
+        keys = [sample_key(*pair) for pair in zip(batch.episode[bad].tolist(), batch.step[bad].tolist(), strict=True)]
+        shown = ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
+        cause = (
+            f"the fit diverged: lower model.learning_rate ({self.learning_rate})"
+            if torch.isfinite(teacher).all()
+            else "their labels are damaged: label them again"
+        )
+        return f"the loss is not finite in epoch {self.current_epoch}, on frames {shown}; {cause}. The checkpoints stay"
+
     def _rewards(self, batch: FrameBatch) -> Tensor:
         rewards = self.standardisation.apply(self._raw_rewards(batch.embeddings.cpu().numpy()))
         return torch.from_numpy(rewards).to(batch.frames.device)
@@ -172,3 +220,10 @@ class StudentModule(LightningModule):
                 f"the fit diverged: student rewards are not finite; lower model.learning_rate ({self.learning_rate})"
             )
         return scores
+
+
+def _checkpoint_gradients(backbone: Any, name: str) -> None:
+    try:
+        backbone.set_grad_checkpointing(True)
+    except (AttributeError, AssertionError) as error:  # timm asserts in the models that cannot
+        raise SettingsError(f"backbone {name!r} has no gradient checkpointing: set it to false") from error

@@ -1,34 +1,40 @@
 """The student: a timm backbone and a reward head, as a plain module."""
 
+from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
 
-from datamodules.errors import SettingsError, UnknownNameError
+from datamodules.errors import DataError, MissingDependencyError, SettingsError, UnknownNameError
+
+RANDOM, IMAGENET = "random", "imagenet"
+"""where a backbone's weights come from, when not from a file"""
 
 
 class StudentNetwork(nn.Module):
     """One reward a frame: backbone features, pooled by timm, through a two-layer head (F -> head_width -> 1)."""
 
-    def __init__(self, backbone: str, pixels: int, head_width: int = 256, patch_size: int | None = None) -> None:
-        """Build the network with random weights.
+    def __init__(self, backbone: str, pixels: int, head_width: int = 256, weights: str = RANDOM) -> None:
+        """Build the network; its head has random weights.
 
         Args:
             backbone: a name from `timm.list_models()`, as 'mobilenetv3_small_050'.
             pixels: side of the square frame.
             head_width: hidden units of the head, at least 1.
-            patch_size: side of a vision transformer's patch in pixels; None keeps the one in its name.
+            weights: of the backbone: 'random', 'imagenet' (timm's own) or the path of a timm checkpoint.
 
         Raises:
             UnknownNameError: timm has no such backbone.
-            SettingsError: the backbone cannot take frames of this size, or has no patches to resize.
+            SettingsError: the backbone cannot take frames of this size.
+            MissingDependencyError: the weights cannot be had; the message says which file to place.
+            DataError: the checkpoint does not fit the backbone.
         """
         super().__init__()
         if head_width < 1:
             raise SettingsError(f"head_width is {head_width}: it must be at least 1")
-        self.backbone = build_backbone(backbone, pixels, patch_size)
+        self.backbone = build_backbone(backbone, pixels, weights)
         width = _feature_width(self.backbone, backbone, pixels)
         self.head = nn.Sequential(nn.Linear(width, head_width), nn.ReLU(), nn.Linear(head_width, 1))
 
@@ -45,25 +51,62 @@ def check_backbone(name: str) -> None:
         raise UnknownNameError("backbone", name, known, "(every name of timm.list_models() is allowed)")
 
 
-def build_backbone(name: str, pixels: int, patch_size: int | None = None) -> nn.Module:
-    """A timm model without classifier, random weights: (B, 3, P, P) -> pooled features (B, F)."""
+def check_weights(weights: str) -> None:
+    """Raise MissingDependencyError for a checkpoint that does not exist."""
+    if weights not in (RANDOM, IMAGENET) and not Path(weights).is_file():
+        raise MissingDependencyError(
+            f"there is no backbone checkpoint at {weights!r}, seen from the working directory: place it there, or set "
+            f"model.weights to {RANDOM!r} or {IMAGENET!r}"
+        )
+
+
+def build_backbone(name: str, pixels: int, weights: str = RANDOM) -> nn.Module:
+    """A timm model without classifier: (B, 3, P, P) -> pooled features (B, F)."""
     check_backbone(name)
-    sized: dict[str, Any] = {"img_size": pixels} if _takes_image_size(name) else {}
-    if patch_size is not None:
-        if not sized:
-            raise SettingsError(f"patch_size is {patch_size} but {name!r} has no patches: leave patch_size out")
-        sized["patch_size"] = patch_size
+    check_weights(weights)
+    loading: dict[str, Any] = {"pretrained": weights != RANDOM}
+    if weights not in (RANDOM, IMAGENET):
+        loading["pretrained_cfg_overlay"] = {"file": weights}
     try:
-        backbone: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **sized)
+        return _create(name, pixels, loading)
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        if weights not in (RANDOM, IMAGENET):
+            raise DataError(f"{weights} does not load into {name!r} ({_reason(error)})") from error
         raise _does_not_fit(name, pixels, error) from error
+    except Exception as error:  # hub clients raise a dozen unrelated types when there is no network
+        raise _cannot_be_had(name, error) from error
+
+
+def _create(name: str, pixels: int, loading: dict[str, Any]) -> nn.Module:
+    """Transformers are told the frame's size, and their patch shrinks to the next size that divides it."""
+    configuration = timm.get_pretrained_cfg(name)
+    if configuration is not None and configuration.fixed_input_size:
+        loading = {**loading, "img_size": pixels}
+        with torch.device("meta"):  # no weights, no time
+            own = _side(getattr(getattr(timm.create_model(name), "patch_embed", None), "patch_size", 1))
+        fitting = next(size for size in range(own, 0, -1) if pixels % size == 0)
+        # less than half a side is four times the tokens and more: then timm says that it does not fit
+        if own // 2 <= fitting < own:
+            loading["patch_size"] = fitting
+    backbone: nn.Module = timm.create_model(name, num_classes=0, **loading)
     return backbone
 
 
-def _takes_image_size(name: str) -> bool:
-    """Whether the backbone's layers depend on the frame's size (transformers), from timm's own record of the model."""
+def _side(size: int | tuple[int, int]) -> int:
+    """timm's models say a patch's size in both ways."""
+    return size if isinstance(size, int) else size[0]
+
+
+def _cannot_be_had(name: str, error: Exception) -> MissingDependencyError:
     configuration = timm.get_pretrained_cfg(name)
-    return configuration is not None and bool(configuration.fixed_input_size)
+    if configuration is None or not configuration.has_weights:
+        return MissingDependencyError(f"timm has no pretrained weights of {name!r}: set model.weights to {RANDOM!r}")
+    place = f"https://huggingface.co/{configuration.hf_hub_id}" if configuration.hf_hub_id else configuration.url
+    return MissingDependencyError(
+        f"the pretrained weights of {name!r} could not be downloaded ({type(error).__name__}). On a machine with a "
+        f"network take model.safetensors from {place}, copy it to this machine and set model.weights to its path, or "
+        f"set it to {RANDOM!r}"
+    )
 
 
 def _feature_width(backbone: nn.Module, name: str, pixels: int) -> int:
@@ -82,8 +125,11 @@ def _feature_width(backbone: nn.Module, name: str, pixels: int) -> int:
 
 
 def _does_not_fit(name: str, pixels: int, error: Exception) -> SettingsError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return SettingsError(
-        f"backbone {name!r} cannot take frames of {pixels} x {pixels} pixels ({reason}): "
-        "choose another backbone, a frame_pixels of the task that it divides, or a patch_size that divides the frame"
+        f"backbone {name!r} cannot take frames of {pixels} x {pixels} pixels ({_reason(error)}): "
+        "choose another backbone, or a frame_pixels of the task that its patches divide"
     )
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

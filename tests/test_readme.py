@@ -88,7 +88,6 @@ def workplace(tmp_path: Path) -> Path:
         backbone="mobilenetv3_small_050",
         pixels=task.render.frame_pixels,
         head_width=16,
-        patch_size=None,
         prompts=Prompts(goal=("a pole upright",)),
         standardisation=Standardisation(mean=0.2, std=0.05),
         manifest_digest="0" * 64,

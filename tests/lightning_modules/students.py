@@ -80,7 +80,6 @@ def made_student(seed: int = 0) -> tuple[StudentNetwork, StudentCard]:
         backbone="test_efficientnet",
         pixels=PIXELS,
         head_width=8,
-        patch_size=None,
         prompts=Prompts((GOAL,), (BASELINE,), 0.5),
         standardisation=Standardisation(mean=0.3, std=0.05),
         manifest_digest="2" * 64,

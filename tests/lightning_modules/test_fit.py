@@ -181,7 +181,7 @@ def test_command_logs_one_run_and_keeps_quiet(labels: Path, tmp_path: Path) -> N
     ("changes", "kind", "message"),
     [
         ({"model": {"backbone": "test_eficientnet"}}, UnknownNameError, "did you mean .*'test_efficientnet'"),
-        ({"model": {"backbone": "test_vit", "patch_size": 12}}, SettingsError, "cannot take frames of 32 x 32"),
+        ({"model": {"backbone": "inception_v3"}}, SettingsError, "cannot take frames of 32 x 32"),
         ({"model": {"loss": "hubert"}}, SuiteError, "hubert"),
         ({"model": {"head_wide": 3}}, SuiteError, "head_wide"),
         ({"data": {"batch_size": 0}}, SettingsError, "batch_size is 0"),

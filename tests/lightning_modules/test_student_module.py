@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 from pytorch_lightning import Trainer
+from safetensors.torch import save_file
 
 from datamodules.errors import DataError, SettingsError, UnknownNameError
 from datamodules.frames_datamodule import FramesDataModule
 from datamodules.splits import split_of
 from lightning_modules.fit_callbacks import quiet_lightning
 from lightning_modules.student_module import StudentModule
+from lightning_modules.student_network import StudentNetwork
 from tests.lightning_modules.students import BASELINE, GOAL, OTHER, reward_of, write_labels
 
 
@@ -26,6 +28,20 @@ def run_test(module: StudentModule, labels: Path) -> StudentModule:
         trainer = Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu")
         trainer.test(module, datamodule=FramesDataModule(labels), verbose=False)
     return module
+
+
+def ready(labels: Path) -> FramesDataModule:
+    data = FramesDataModule(labels, batch_size=32)
+    data.prepare_data()
+    data.setup("fit")
+    return data
+
+
+def fit_one_epoch(module: StudentModule, labels: Path) -> None:
+    with quiet_lightning():
+        Trainer(
+            logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu", max_epochs=1
+        ).fit(module, datamodule=FramesDataModule(labels, batch_size=32))
 
 
 def test_standardisation_is_frozen_to_the_training_split(labels: Path) -> None:
@@ -71,7 +87,7 @@ def test_sentence_the_teacher_never_saw_names_the_command(labels: Path) -> None:
 def test_backbone_that_cannot_take_the_frames_is_found_before_any_frame_is_read(labels: Path) -> None:
     data = FramesDataModule(labels)
     with pytest.raises(SettingsError, match="cannot take frames of 32 x 32"):
-        StudentModule("test_vit", patch_size=12).build(data)
+        StudentModule("inception_v3").build(data)
 
 
 def test_wrong_settings_are_refused_at_construction() -> None:
@@ -81,6 +97,61 @@ def test_wrong_settings_are_refused_at_construction() -> None:
         StudentModule("test_efficientnet", learning_rate=0.0)
     with pytest.raises(SettingsError, match=r"weight_decay is -1\.0"):
         StudentModule("test_efficientnet", weight_decay=-1.0)
+
+
+def test_frozen_backbone_needs_weights_that_mean_something() -> None:
+    with pytest.raises(SettingsError, match=r"model\.frozen is true and model\.weights is 'random'"):
+        StudentModule("test_efficientnet", frozen=True)
+
+
+def test_frozen_backbone_stays_as_it_was_and_the_head_learns(labels: Path, tmp_path: Path) -> None:
+    start = StudentNetwork("test_efficientnet", 32).backbone.state_dict()
+    save_file(start, tmp_path / "start.safetensors")
+    module = StudentModule("test_efficientnet", weights=str(tmp_path / "start.safetensors"), frozen=True)
+    module.build(FramesDataModule(labels))
+    head = {name: tensor.clone() for name, tensor in module.network.head.state_dict().items()}
+    fit_one_epoch(module, labels)
+    for name, tensor in module.network.backbone.state_dict().items():
+        torch.testing.assert_close(tensor, start[name], msg=name)
+    assert not torch.equal(module.network.head.state_dict()["0.weight"], head["0.weight"])
+
+
+def test_gradient_checkpointing_gives_the_same_loss(labels: Path) -> None:
+    batch = next(iter(ready(labels).train_dataloader()))
+    losses = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        module = run_test(StudentModule("test_efficientnet", gradient_checkpointing=checkpointing), labels).train()
+        loss = module.loss_of(batch)
+        loss.backward()
+        losses.append((loss.item(), next(module.network.backbone.parameters()).grad))
+    assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-5)
+    torch.testing.assert_close(losses[0][1], losses[1][1], rtol=1e-3, atol=1e-6)
+
+
+def test_ranking_weight_adds_that_share_of_the_ranking_loss(labels: Path) -> None:
+    batch = next(iter(ready(labels).train_dataloader()))
+    module = run_test(StudentModule("test_efficientnet"), labels)
+    plain = module.loss_of(batch).item()
+    module.ranking_weight = 0.5
+    student, teacher = module(batch.frames).detach().numpy(), module._rewards(batch).numpy()
+    pairs = [(i, j) for i in range(len(teacher)) for j in range(len(teacher)) if teacher[i] > teacher[j]]
+    by_hand = np.mean([np.log1p(np.exp(-(student[i] - student[j]))) for i, j in pairs])
+    assert module.loss_of(batch).item() == pytest.approx(plain + 0.5 * by_hand, rel=1e-4)
+
+
+def test_loss_that_is_not_finite_names_its_frames_and_the_cause(labels: Path) -> None:
+    module = run_test(StudentModule("test_efficientnet"), labels)
+    batch = next(iter(ready(labels).val_dataloader()))
+    key = f"{int(batch.episode[1]):06d}-{int(batch.step[1]):06d}"
+    batch.embeddings[1] = torch.nan
+    with pytest.raises(DataError, match=f"on frames {key}; their labels are damaged: label them again"):
+        module.loss_of(batch)
+    with torch.no_grad():
+        next(module.network.head.parameters()).fill_(torch.nan)
+    batch.embeddings[1] = batch.embeddings[0]
+    with pytest.raises(DataError, match=rf"on frames .* and {len(batch.frames) - 5} more; the fit diverged: lower"):
+        module.loss_of(batch)
 
 
 def test_diverged_student_is_a_plain_error(labels: Path) -> None:
