@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from pytorch_lightning import LightningModule
@@ -15,7 +15,7 @@ from datamodules.pixels import to_model_input
 from datamodules.tasks import Prompts
 from lightning_modules.fidelity import measure_fidelity
 from lightning_modules.losses import LOSSES, LossName
-from lightning_modules.rewards import Standardisation, goal_baseline_reward
+from lightning_modules.rewards import EmbeddingReward, Standardisation
 from lightning_modules.student_network import StudentNetwork, check_backbone
 
 MONITOR = "student/validation_loss"
@@ -42,7 +42,7 @@ class StudentModule(LightningModule):
 
     network: StudentNetwork
     prompts: Prompts
-    standardisation: Standardisation
+    reward: EmbeddingReward
 
     def __init__(
         self,
@@ -100,17 +100,23 @@ class StudentModule(LightningModule):
         own = {name: value for name, value in self._asked.items() if value is not None}
         prompts = Prompts(**{**asdict(data.task.prompts), **own})
         self.prompts = Prompts(tuple(prompts.goal), tuple(prompts.baseline), prompts.alpha)
-        self._goal = data.prompt_embeddings(self.prompts.goal)
-        self._baseline = data.prompt_embeddings(self.prompts.baseline).reshape(-1, self._goal.shape[1])
+        goal, baseline = (data.prompt_embeddings(sentences) for sentences in (prompts.goal, prompts.baseline))
+        assert data.manifest.teacher is not None, "prompt_embeddings checks it"
+        self.reward = EmbeddingReward(goal, baseline, prompts.alpha, data.manifest.teacher.dims)
         if not hasattr(self, "network"):
             network = StudentNetwork(self.backbone, data.task.render.frame_pixels, self.head_width, self.patch_size)
             self.network = network.to(memory_format=torch.channels_last)  # up to twice as fast on CPUs
 
     def setup(self, stage: str) -> None:
-        """Build, and freeze the standardisation to the training split's rewards."""
+        """Build, and freeze the reward's scale to the training split."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning attaches it without declaring it
         self.build(data)
-        self.standardisation = Standardisation.fit(self._raw_rewards(data.train_embeddings()))
+        self.reward = self.reward.frozen_to(data.train_embeddings())
+
+    @property
+    def standardisation(self) -> Standardisation:
+        """The frozen scale of the teacher's reward."""
+        return self.reward.standardisation
 
     def forward(self, frames: Tensor) -> Tensor:
         """Frames uint8 (B, P, P, 3) -> standardised rewards float32 (B,)."""
@@ -157,11 +163,8 @@ class StudentModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
     def _rewards(self, batch: FrameBatch) -> Tensor:
-        rewards = self.standardisation.apply(self._raw_rewards(batch.embeddings.cpu().numpy()))
+        rewards = self.reward.standardised(batch.embeddings.cpu().numpy())
         return torch.from_numpy(rewards).to(batch.frames.device)
-
-    def _raw_rewards(self, embeddings: Any) -> Any:
-        return goal_baseline_reward(embeddings, self._goal, self._baseline, self.prompts.alpha)
 
     def _gathered(self) -> Scores:
         columns: Sequence[Tensor] = [torch.cat(column) for column in zip(*self._scores, strict=True)]
