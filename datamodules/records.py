@@ -4,7 +4,8 @@ Members of a sample `000012-000340` (a member that does not exist is left out):
 
     000012-000340.frame.png      uint8 RGB (P, P, 3), lossless: the student-size frame
     000012-000340.teacher.png    uint8 RGB (T, T, 3), lossless: the same state at teacher size (unlabelled shards)
-    000012-000340.embedding.npy  float16 (D,): the teacher's unit-norm image embedding (labelled shards)
+    000012-000340.embedding.npy  float16 (D,): the teacher's unit-norm image embedding (labelled shards);
+                                 of several CLIPs their embeddings, one after the other
     000012-000340.state.npy      float64 (S,): everything a simulator needs to render this frame again
     000012-000340.json           schema version, key, task, episode, step, true reward, policy, collection seed
 
@@ -167,9 +168,14 @@ def decode_embedding(content: bytes, key: str) -> NDArray[np.float16]:
 
 
 def _check_unit_norm(embedding: NDArray[np.float16], key: str) -> None:
-    norm = float(np.linalg.norm(embedding.astype(np.float32)))
-    if not abs(norm - 1.0) < 1e-2:  # float16 keeps a unit norm to about 1e-3; a NaN norm fails as well
-        raise DataError(f"{key}.{EMBEDDING} has norm {norm:.4g}, an image embedding has norm 1: label again")
+    """One unit vector, or several one after the other (several CLIPs): the squared norm is their number."""
+    squared = float(np.square(embedding.astype(np.float32)).sum())
+    # float16 keeps a squared norm to about 2e-3; a unit vector has two numbers at least
+    if not (abs(squared - round(squared)) < 2e-2 and 1 <= round(squared) <= max(1, len(embedding) // 2)):
+        raise DataError(
+            f"{key}.{EMBEDDING} has norm {squared**0.5:.4g}, an image embedding has norm 1 (of several CLIPs one "
+            "after the other, the square root of their number): label again"
+        )
 
 
 def _encode_array(array: NDArray[Any], dtype: DTypeLike, place: str) -> bytes:

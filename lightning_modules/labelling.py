@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.errors import DataError
-from datamodules.manifest import MANIFEST, Manifest, ShardEntry, TeacherEntry, read_manifest
+from datamodules.manifest import MANIFEST, Manifest, ShardEntry, read_manifest
 from datamodules.progress import Report, progress_bar, silent
 from datamodules.records import (
     EMBEDDING,
@@ -149,7 +149,7 @@ def _read_earlier(out: Path, frames: Path, source: Manifest) -> Manifest | None:
 
 def _earlier_work(out: Path, frames: Path, source: Manifest, teacher: ClipTeacher) -> Manifest:
     """What an earlier call left in `out`, or a manifest without shards. DataError: `out` belongs to something else."""
-    ours = TeacherEntry(teacher.name, teacher.digest, (teacher.dim,), "float32")
+    ours = teacher.entry
     there = _read_earlier(out, frames, source)
     if there is None or there.teacher is None:
         return Manifest(task=source.task, collection=source.collection, shards=(), teacher=ours, source=source.digest)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from datamodules.pixels import check_frames, to_model_input
 from datamodules.tasks import Prompts
 from lightning_modules.fused import fuse_batch_norm
-from lightning_modules.rewards import Standardisation, goal_baseline_reward
+from lightning_modules.rewards import EmbeddingReward, Standardisation
 from lightning_modules.student_files import StudentCard, load_student
 from lightning_modules.student_network import StudentNetwork
 
@@ -34,12 +34,17 @@ class RewardFunction(Protocol):
 class Teacher(Protocol):
     """What a reward needs of a teacher (`lightning_modules.teacher.ClipTeacher` is one)."""
 
+    @property
+    def dims(self) -> tuple[int, ...]:
+        """Length of each CLIP's embedding; D is their sum."""
+        ...
+
     def embed_frames(self, frames: Frames) -> NDArray[np.float32]:
-        """Frames uint8 (N, H, W, 3) -> unit-norm embeddings (N, D)."""
+        """Frames uint8 (N, H, W, 3) -> each CLIP's unit-norm embeddings, one after the other, (N, D)."""
         ...
 
     def embed_prompts(self, sentences: Sequence[str]) -> NDArray[np.float32]:
-        """Sentences -> unit-norm embeddings (N, D)."""
+        """Sentences -> each CLIP's unit-norm embeddings, one after the other, (N, D)."""
         ...
 
 
@@ -73,18 +78,25 @@ class StudentReward:
 class TeacherReward:
     """The teacher itself as the reward: slow, and counted in teacher queries."""
 
-    def __init__(self, teacher: Teacher, prompts: Prompts, standardisation: Standardisation | None = None) -> None:
-        """Embed the prompts once; without `standardisation` rewards stay on the teacher's own scale."""
-        self._teacher, self._alpha, self._standardisation = teacher, prompts.alpha, standardisation
-        self._goal = teacher.embed_prompts(prompts.goal)
-        self._baseline = teacher.embed_prompts(prompts.baseline) if prompts.baseline else self._goal[:0]
+    def __init__(self, teacher: Teacher, prompts: Prompts, scales: Sequence[Standardisation] = ()) -> None:
+        """Embed the prompts once; `scales` has one entry for each CLIP, as `scales_on` finds them.
+
+        Without them the reward of one CLIP stays on its own scale, and that of several cannot be had.
+        """
+        goal = teacher.embed_prompts(prompts.goal)
+        baseline = teacher.embed_prompts(prompts.baseline) if prompts.baseline else goal[:0]
+        self._teacher = teacher
+        self._reward = EmbeddingReward(goal, baseline, prompts.alpha, tuple(teacher.dims), tuple(scales))
 
     def __call__(self, frames: Frames) -> Rewards:
         """Score frames uint8 (B, H, W, 3) -> float32 (B,)."""
         check_frames(frames)
         embeddings = self._teacher.embed_frames(frames)
-        raw = goal_baseline_reward(embeddings, self._goal, self._baseline, self._alpha)
-        return raw if self._standardisation is None else self._standardisation.apply(raw)
+        return self._reward.standardised(embeddings) if self._reward.scales else self._reward.raw(embeddings)
+
+    def scales_on(self, frames: Frames) -> tuple[Standardisation, ...]:
+        """The scales with which the reward of these frames has mean 0 and deviation 1."""
+        return self._reward.frozen_to(self._teacher.embed_frames(frames)).scales
 
 
 class RandomReward:

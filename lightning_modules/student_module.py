@@ -16,7 +16,7 @@ from datamodules.records import sample_key
 from datamodules.tasks import Prompts
 from lightning_modules.fidelity import measure_fidelity
 from lightning_modules.losses import LOSSES, LossName, ranking
-from lightning_modules.rewards import Standardisation, goal_baseline_reward
+from lightning_modules.rewards import EmbeddingReward, Standardisation
 from lightning_modules.student_network import RANDOM, StudentNetwork, check_backbone, check_weights
 
 MONITOR = "student/validation_loss"
@@ -43,7 +43,7 @@ class StudentModule(LightningModule):
 
     network: StudentNetwork
     prompts: Prompts
-    standardisation: Standardisation
+    reward: EmbeddingReward
 
     def __init__(
         self,
@@ -117,8 +117,9 @@ class StudentModule(LightningModule):
         own = {name: value for name, value in self._asked.items() if value is not None}
         prompts = Prompts(**{**asdict(data.task.prompts), **own})
         self.prompts = Prompts(tuple(prompts.goal), tuple(prompts.baseline), prompts.alpha)
-        self._goal = data.prompt_embeddings(self.prompts.goal)
-        self._baseline = data.prompt_embeddings(self.prompts.baseline).reshape(-1, self._goal.shape[1])
+        goal, baseline = (data.prompt_embeddings(sentences) for sentences in (prompts.goal, prompts.baseline))
+        assert data.manifest.teacher is not None, "prompt_embeddings checks it"
+        self.reward = EmbeddingReward(goal, baseline, prompts.alpha, data.manifest.teacher.dims)
         if not hasattr(self, "network"):
             network = StudentNetwork(self.backbone, data.task.render.frame_pixels, self.head_width, self.weights)
             network.backbone.requires_grad_(not self.frozen).train(not self.frozen)
@@ -127,10 +128,15 @@ class StudentModule(LightningModule):
             self.network = network.to(memory_format=torch.channels_last)  # up to twice as fast on CPUs
 
     def setup(self, stage: str) -> None:
-        """Build, and freeze the standardisation to the training split's rewards."""
+        """Build, and freeze the reward's scale to the training split."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning attaches it without declaring it
         self.build(data)
-        self.standardisation = Standardisation.fit(self._raw_rewards(data.train_embeddings()))
+        self.reward = self.reward.frozen_to(data.train_embeddings())
+
+    @property
+    def standardisation(self) -> Standardisation:
+        """The frozen scale of the teacher's reward."""
+        return self.reward.standardisation
 
     def forward(self, frames: Tensor) -> Tensor:
         """Frames uint8 (B, P, P, 3) -> standardised rewards float32 (B,)."""
@@ -205,11 +211,8 @@ class StudentModule(LightningModule):
         return f"the loss is not finite in epoch {self.current_epoch}, on frames {shown}; {cause}. The checkpoints stay"
 
     def _rewards(self, batch: FrameBatch) -> Tensor:
-        rewards = self.standardisation.apply(self._raw_rewards(batch.embeddings.cpu().numpy()))
+        rewards = self.reward.standardised(batch.embeddings.cpu().numpy())
         return torch.from_numpy(rewards).to(batch.frames.device)
-
-    def _raw_rewards(self, embeddings: Any) -> Any:
-        return goal_baseline_reward(embeddings, self._goal, self._baseline, self.prompts.alpha)
 
     def _gathered(self) -> Scores:
         columns: Sequence[Tensor] = [torch.cat(column) for column in zip(*self._scores, strict=True)]

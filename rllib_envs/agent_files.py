@@ -25,7 +25,7 @@ from lightning_modules.settings import TeacherSettings
 from rllib_envs.sac_networks import Actor
 from rllib_envs.settings import SacSettings
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 CARD, WEIGHTS = "agent.json", "policy.safetensors"
 RewardKind = Literal["true", "student", "teacher", "random"]
 
@@ -54,8 +54,8 @@ class AgentCard:
     """sha256 of the student's weights"""
     teacher: TeacherSettings | None = None
     """which teacher, where the reward is the teacher itself"""
-    teacher_scale: Standardisation | None = None
-    """the frozen scale of the teacher's reward"""
+    teacher_scales: tuple[Standardisation, ...] = ()
+    """the frozen scale of the teacher's reward, one for each of its CLIPs"""
 
     def write(self, folder: Path) -> None:
         """Write `agent.json`; the student's path is kept relative, so that a whole trial can be moved."""
@@ -80,7 +80,7 @@ class AgentCard:
                     "sac": SacSettings(**{**content["sac"], "hidden": tuple(content["sac"]["hidden"])}),
                     "student": content["student"] and Path(os.path.normpath(folder / content["student"])),
                     "teacher": content["teacher"] and _teacher(content["teacher"]),
-                    "teacher_scale": content["teacher_scale"] and Standardisation(**content["teacher_scale"]),
+                    "teacher_scales": tuple(Standardisation(**scale) for scale in content["teacher_scales"]),
                 }
             )
         except (KeyError, TypeError) as error:
@@ -88,7 +88,10 @@ class AgentCard:
 
 
 def _teacher(content: dict[str, Any]) -> TeacherSettings:
-    return TeacherSettings(**{**content, "simulators": tuple(content["simulators"])})
+    settings: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in content.items()
+    }
+    return TeacherSettings(**settings)
 
 
 @dataclass(frozen=True)

@@ -57,25 +57,25 @@ def make_reward(card: AgentCard) -> RewardFunction | None:
         return StudentReward.load(card.student)
     if card.reward == "teacher":
         assert card.teacher is not None, "check_reward comes first"
-        return teacher_reward(card.task, card.teacher, card.teacher_scale)
+        return teacher_reward(card.task, card.teacher, card.teacher_scales)
     return RandomReward(card.seed) if card.reward == "random" else None
 
 
-def teacher_reward(task: Task, teacher: TeacherSettings, scale: Standardisation | None) -> TeacherReward:
-    """The teacher as a reward; without a scale it stays on its own."""
+def teacher_reward(task: Task, teacher: TeacherSettings, scales: tuple[Standardisation, ...] = ()) -> TeacherReward:
+    """The teacher as a reward; `scales` has one entry for each CLIP."""
     from lightning_modules.teacher import ClipTeacher  # open_clip, which no other reward needs
 
-    return TeacherReward(ClipTeacher(teacher), task.prompts, scale)
+    return TeacherReward(ClipTeacher(teacher), task.prompts, scales)
 
 
-def measure_teacher_scale(card: AgentCard) -> AgentCard:
-    """The card with the scale of its teacher's reward on frames of a random policy (SCALE_FRAMES teacher queries).
+def measure_teacher_scales(card: AgentCard) -> AgentCard:
+    """The card with the scales of its teacher's reward on SCALE_FRAMES frames of a random policy.
 
     The raw range moves strongly with alpha, and SAC reads the scale of a reward as its temperature.
     """
     assert card.teacher is not None, "check_reward comes first"
-    raw = teacher_reward(card.task, card.teacher, None)(random_frames(card.task, SCALE_FRAMES, card.seed))
-    return replace(card, teacher_scale=Standardisation.fit(raw))
+    frames = random_frames(card.task, SCALE_FRAMES, card.seed)
+    return replace(card, teacher_scales=teacher_reward(card.task, card.teacher).scales_on(frames))
 
 
 def random_frames(task: Task, count: int, seed: int) -> NDArray[np.uint8]:

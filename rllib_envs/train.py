@@ -10,7 +10,7 @@ from datamodules.results import read_json, write_result
 from datamodules.tasks import Task
 from lightning_modules.settings import TeacherSettings
 from rllib_envs.agent_files import CARD, AgentCard, AgentResult, OnEvaluation, RewardKind
-from rllib_envs.agent_reward import check_reward, measure_teacher_scale
+from rllib_envs.agent_reward import check_reward, measure_teacher_scales
 from rllib_envs.gl import prepare_gl, require_gl
 from rllib_envs.settings import SacSettings
 from rllib_envs.simulators import make_simulator
@@ -93,11 +93,11 @@ def claim(out: Path, card: AgentCard) -> AgentCard:
         if card.reward != "true":
             require_gl()
         if card.reward == "teacher":
-            card = measure_teacher_scale(card)
+            card = measure_teacher_scales(card)
         card.write(out)
         return card
     before = AgentCard.read(out)
-    wanted = replace(card, teacher_scale=before.teacher_scale)
+    wanted = replace(card, teacher_scales=before.teacher_scales)
     # the student's digest tells more than its path
     difference = first_difference(asdict(replace(before, student=None)), asdict(replace(wanted, student=None)))
     if difference:

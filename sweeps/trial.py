@@ -233,6 +233,6 @@ def _figures(config: TrialConfig, journal: Journal, run: Run, command: str) -> d
     return figures
 
 
-def _decisive(teacher: TeacherSettings) -> dict[str, str]:
+def _decisive(teacher: TeacherSettings) -> dict[str, Any]:
     """What decides the labels; batch size and device do not."""
-    return {"model": teacher.model, "weights": teacher.weights}
+    return {"clips": [list(clip) for clip in teacher.clips], "precision": teacher.precision}
