@@ -1,6 +1,6 @@
-"""Decoded once, read many times: a labelled data set's frames and embeddings as plain arrays beside the shards.
+"""Decoded once, read many times: a labelled data set's frames and embeddings as plain arrays on disk.
 
-PNG decodes at some thousand frames a second; a memory-mapped uint8 array is read a hundred times faster.
+PNG decodes at some thousand frames a second; a memory-mapped uint8 array is read many times faster.
 The cache lies in a folder named after the manifest's digest, so it can never answer for other samples, and it can be
 removed at any time: it is filled again from the shards.
 """
@@ -8,96 +8,77 @@ removed at any time: it is filled again from the shards.
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
-import webdataset
 from numpy.typing import DTypeLike, NDArray
 
-from datamodules.errors import DataError
+from datamodules.labelled_rows import Columns, check_unique, decode_pixels, labelled_samples
 from datamodules.manifest import Manifest
-from datamodules.records import EMBEDDING, FRAME, decode_embedding, decode_fields, decode_frame
-from datamodules.shards import verify
+from datamodules.progress import Report, silent
+
+FREE_BYTES = 2**30
+"""room on the disk that a cache leaves to others"""
 
 
 @dataclass(frozen=True, eq=False)
-class DecodedFrames:
-    """All N samples of a labelled data set, in the manifest's order."""
+class DecodedFrames(Columns):
+    """All N samples of a labelled data set, in the manifest's order, memory-mapped."""
 
     frames: NDArray[np.uint8]
-    """(N, P, P, 3) RGB, memory-mapped"""
-    embeddings: NDArray[np.float16]
-    """(N, D) the teacher's unit-norm image embeddings, memory-mapped"""
-    episode: NDArray[np.int64]
-    """(N,)"""
-    step: NDArray[np.int64]
-    """(N,)"""
-    true_reward: NDArray[np.float32]
-    """(N,)"""
-
-    def __len__(self) -> int:
-        return len(self.frames)
+    """(N, P, P, 3) RGB"""
 
 
-class Row(NamedTuple):
-    """One labelled sample as it leaves its shard; fields as in `DecodedFrames`."""
-
-    frames: NDArray[np.uint8]
-    embeddings: NDArray[np.float16]
-    episode: int
-    step: int
-    true_reward: float
-
-
-def open_decoded(labels: Path, manifest: Manifest, cache: Path | None = None) -> DecodedFrames:
+def open_decoded(place: str, manifest: Manifest, cache: Path, report: Report = silent) -> DecodedFrames:
     """The decoded data set, from its cache; the cache is filled first where it is missing or damaged.
 
     Args:
-        labels: folder of labelled shards.
-        manifest: its manifest.
-        cache: folder for the arrays; `.cache` in the labels folder unless given.
+        place: folder or address of labelled shards.
+        manifest: its manifest, or the part of it that is to be read.
+        cache: folder for caches; the arrays lie in a folder of their own within.
+        report: called with the frames decoded and to decode.
 
     Raises:
-        DataError: a damaged shard, or a sample against the schema.
+        DataError: a damaged shard, a sample against the schema, or one that is there twice.
     """
-    folder = (cache or labels / ".cache") / manifest.digest
+    found = find_decoded(manifest, cache)
+    if found is None:
+        _fill(place, manifest, cache / manifest.digest, report)
+        found = _open(cache / manifest.digest, manifest.samples)
+    return found
+
+
+def find_decoded(manifest: Manifest, cache: Path) -> DecodedFrames | None:
+    """The decoded data set if its cache is there and whole."""
     try:
-        return _open(folder, manifest.samples)
+        return _open(cache / manifest.digest, manifest.samples)
     except (OSError, ValueError):  # not there yet, or cut short by something outside this suite
-        _fill(labels, manifest, folder)
-    return _open(folder, manifest.samples)
+        return None
 
 
-def stream_rows(labels: Path, manifest: Manifest) -> Iterator[Row]:
-    """Every sample in order, streamed by webdataset with our own decoders. Verifies all shards before the first row."""
-    verify(labels, manifest)
-    shards = webdataset.WebDataset(
-        # absolute paths, because webdataset reads "pipe:..." and "scheme:..." as commands and addresses
-        [str((labels / shard.name).resolve()) for shard in manifest.shards],
-        shardshuffle=False,
-        nodesplitter=None,  # the whole data set in every process
-        workersplitter=None,
-        seed=0,  # without one it draws from Python's global generator
-    )
-    yield from shards.map(_decode_row)
+def why_no_room(manifest: Manifest, cache: Path) -> str | None:
+    """Why this data set cannot be decoded into `cache`, in words; None if it can."""
+    above = next(folder for folder in (cache, *cache.absolute().parents) if folder.is_dir())
+    if not os.access(above, os.W_OK):
+        return f"{above} cannot be written to"
+    needed = sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for dtype, shape in _layout(manifest).values())
+    free = shutil.disk_usage(above).free
+    if needed + FREE_BYTES > free:
+        return f"{manifest.samples:,} decoded frames take {needed / 2**30:.1f} GiB and {above} has {free / 2**30:.1f}"
+    return None
 
 
-def _decode_row(members: dict[str, Any]) -> Row:
-    key = members["__key__"]
-    fields_of_sample = decode_fields(key, members)
-    missing = {FRAME, EMBEDDING} - members.keys()
-    if missing:
-        raise DataError(f"{key} has no {' and no '.join(sorted(missing))}: remove the labels and label again")
-    return Row(
-        frames=decode_frame(members[FRAME], f"{key}.{FRAME}"),
-        embeddings=decode_embedding(members[EMBEDDING], key),
-        episode=fields_of_sample["episode"],
-        step=fields_of_sample["step"],
-        true_reward=fields_of_sample["true_reward"],
-    )
+def _layout(manifest: Manifest) -> dict[str, tuple[DTypeLike, tuple[int, ...]]]:
+    assert manifest.teacher is not None, "only labelled data sets are cached"
+    count, pixels = manifest.samples, manifest.task.render.frame_pixels
+    return {
+        "frames": (np.uint8, (count, pixels, pixels, 3)),
+        "embeddings": (np.float16, (count, manifest.teacher.dim)),
+        "episode": (np.int64, (count,)),
+        "step": (np.int64, (count,)),
+        "true_reward": (np.float32, (count,)),
+    }
 
 
 def _open(folder: Path, samples: int) -> DecodedFrames:
@@ -110,53 +91,27 @@ def _open(folder: Path, samples: int) -> DecodedFrames:
     return DecodedFrames(**columns)
 
 
-def _fill(labels: Path, manifest: Manifest, folder: Path) -> None:
+def _fill(place: str, manifest: Manifest, folder: Path, report: Report) -> None:
     """Write the arrays to a temporary folder and rename it: several processes may do this at once, one folder stays."""
-    assert manifest.teacher is not None, "only labelled data sets are cached"
     count, pixels = manifest.samples, manifest.task.render.frame_pixels
-    layout: dict[str, tuple[DTypeLike, tuple[int, ...]]] = {
-        "frames": (np.uint8, (count, pixels, pixels, 3)),
-        "embeddings": (np.float16, (count, manifest.teacher.dim)),
-        "episode": (np.int64, (count,)),
-        "step": (np.int64, (count,)),
-        "true_reward": (np.float32, (count,)),
-    }
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".filling-", dir=folder.parent))
     try:
         columns = {
             name: np.lib.format.open_memmap(temporary / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
-            for name, (dtype, shape) in layout.items()
+            for name, (dtype, shape) in _layout(manifest).items()
         }
-        seen: set[tuple[int, int]] = set()
-        for index, row in enumerate(stream_rows(labels, manifest)):
-            _check_row(row, index, layout, seen, labels)
+        for number, (row, key, members) in enumerate(labelled_samples(place, manifest)):
+            columns["frames"][number] = decode_pixels(key, members, pixels)
             for name, value in row._asdict().items():
-                columns[name][index] = value
-        if len(seen) != count:
-            raise DataError(f"{labels} gave {len(seen)} samples, its manifest says {count}: remove it and label again")
+                columns[name][number] = value
+            report(number + 1, count, "")
+        check_unique(DecodedFrames(**columns), place)
         for column in columns.values():
             column.flush()
         _move_into_place(temporary, folder, count)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _check_row(
-    row: Row,
-    index: int,
-    layout: dict[str, tuple[DTypeLike, tuple[int, ...]]],
-    seen: set[tuple[int, int]],
-    labels: Path,
-) -> None:
-    place = f"sample {row.episode:06d}-{row.step:06d} in {labels}"
-    for name, array in (("frames", row.frames), ("embeddings", row.embeddings)):
-        expected = layout[name][1][1:]
-        if array.shape != expected:
-            raise DataError(f"{place}: {name} have shape {array.shape}, the manifest says {expected}; label again")
-    if (row.episode, row.step) in seen or index >= layout["frames"][1][0]:
-        raise DataError(f"{place} is there twice, or the manifest counts too few: label again")
-    seen.add((row.episode, row.step))
 
 
 def _move_into_place(temporary: Path, folder: Path, samples: int) -> None:

@@ -1,216 +1,225 @@
 """The LightningDataModule: labelled shards in, batches of frames and teacher embeddings out.
 
 Labels are embeddings. Goal, baseline and alpha, and so the reward, belong to the student module, which asks this data
-module for what it needs in its `setup`: `task.prompts`, `prompt_embeddings` and `train_embeddings`.
+module for what it needs in its `setup`: `tasks`, `prompt_embeddings` and `train_embeddings`.
 """
 
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+import logging
+from collections.abc import Sequence
+from functools import cached_property, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
-from datamodules.decoded_cache import DecodedFrames, open_decoded
+from datamodules.batch_order import BatchOrder, Turns, this_process
+from datamodules.batches import CachedBatches, FrameBatch
 from datamodules.errors import DataError, SettingsError
-from datamodules.manifest import Manifest, read_manifest
-from datamodules.splits import Split, share_of, split_of
+from datamodules.labelled_rows import Columns
+from datamodules.labelled_set import LabelledSet, check_alike
+from datamodules.manifest import Manifest
+from datamodules.progress import Report, silent
+from datamodules.shards import Damage
+from datamodules.splits import Split, episodes_of
+from datamodules.streamed_batches import StreamedBatches
 from datamodules.tasks import Task
 
-
-class FrameBatch(NamedTuple):
-    """B labelled frames."""
-
-    frames: Tensor
-    """uint8 (B, P, P, 3) RGB; `pixels.to_model_input` makes them a model's input"""
-    embeddings: Tensor
-    """float32 (B, D) the teacher's unit-norm image embeddings"""
-    episode: Tensor
-    """int64 (B,)"""
-    step: Tensor
-    """int64 (B,) agent decisions since the reset"""
-    true_reward: Tensor
-    """float32 (B,) the simulator's own reward: for reports, never for training"""
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+log = logging.getLogger(__name__)
 
 
 class FramesDataModule(LightningDataModule):
-    """Batches of a labelled data set, split by whole episode (80/10/10, the same episodes for every seed)."""
+    """Batches of one or several labelled data sets, split by whole episode (80/10/10, the same for every seed).
+
+    Frames are decoded once and kept on disk, or streamed and decoded in every epoch where they are not to be kept.
+    Several data sets are mixed in proportion to their size. In a distributed fit every process gets its own share.
+    """
 
     def __init__(
         self,
-        labels: Path,
+        labels: list[str] | str,
         *,
         batch_size: int = 128,
         data_fraction: float = 1.0,
         seed: int = 0,
         num_workers: int = 0,
-        cache: Path | None = None,
+        cache: bool | Path = True,
+        damaged: Literal["stop", "skip"] = "stop",
+        most_damaged: float = 0.05,
     ) -> None:
         """Nothing is read before `prepare_data`, `setup` or a property asks for it.
 
         Args:
-            labels: folder of labelled shards, as scripts.label_frames writes it.
-            batch_size: frames in a batch (1 to 65536).
+            labels: labelled shards, as scripts.label_frames writes them: a folder or an address
+                (https://..., s3://...), or a list of several, of one frame size and one teacher, to learn from all.
+            batch_size: frames in a batch of each process (1 to 65536).
             data_fraction: share of the training episodes (above 0, to 1); a smaller share is part of a larger one.
             seed: decides which episodes make up a share, and the order of the training frames.
             num_workers: loader processes; 0 reads in the main process, which is fastest for decoded frames.
-            cache: folder for decoded frames, where the labels folder cannot be written to.
+            cache: true: frames are decoded once and kept beside the labels (of an address: in runs/cache) where there
+                is room, and streamed otherwise; false: always streamed; a folder: kept there.
+            damaged: a shard that is not what its manifest says: stop, or skip it and say so.
+            most_damaged: with skip, the largest share of a data set's shards to do without (0 to 1).
 
         Raises:
             SettingsError: a value outside its range.
         """
         super().__init__()
+        places = [labels] if isinstance(labels, (str, Path)) else list(labels)
+        if not places:
+            raise SettingsError("data.labels is empty: give a folder or address of labelled shards, or several")
         if not 1 <= batch_size <= 65536:
             raise SettingsError(f"data.batch_size is {batch_size}: it must lie between 1 and 65536")
         if not 0.0 < data_fraction <= 1.0:
             raise SettingsError(f"data.data_fraction is {data_fraction}: it must lie above 0 and not above 1")
         if num_workers < 0:
             raise SettingsError(f"data.num_workers is {num_workers}: it must be 0 or more")
-        self.labels = Path(labels)
+        if damaged not in ("stop", "skip"):
+            raise SettingsError(f"data.damaged is {damaged!r}: it must be 'stop' or 'skip'")
+        if not 0.0 <= most_damaged <= 1.0:
+            raise SettingsError(f"data.most_damaged is {most_damaged}: it must lie between 0 and 1")
+        self.labels = tuple(map(str, places))
         self.batch_size = batch_size
         self.data_fraction = data_fraction
         self.seed = seed
         self.num_workers = num_workers
-        self.cache = Path(cache) if cache is not None else None
+        self.cache = cache if isinstance(cache, bool) else Path(cache)
+        self.most_damaged = most_damaged if damaged == "skip" else None
 
     @cached_property
+    def sets(self) -> tuple[LabelledSet, ...]:
+        """The data sets, in the order of `labels`. Raises DataError if one is unfinished or they cannot be mixed."""
+        cache = self.cache if isinstance(self.cache, Path) else None
+        sets = tuple(LabelledSet(place, cache=cache, most_damaged=self.most_damaged) for place in self.labels)
+        check_alike(sets)
+        return sets
+
+    @property
+    def manifests(self) -> tuple[Manifest, ...]:
+        """The manifest of each data set."""
+        return tuple(one.manifest for one in self.sets)
+
+    @property
     def manifest(self) -> Manifest:
-        """The labels' manifest. Raises DataError if the folder is unfinished or not labelled yet."""
-        manifest = read_manifest(self.labels)
-        if manifest.teacher is None:
-            raise DataError(
-                f"{self.labels} holds frames without labels: label them with `python -m scripts.label_frames "
-                f"--frames {self.labels} --teacher TEACHER.yaml --out LABELS` and give that folder"
-            )
-        return manifest
+        """The manifest of the first data set: frame size and teacher are the same in all."""
+        return self.sets[0].manifest
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """The task of each data set as it was collected; its prompts are the defaults."""
+        return tuple(manifest.task for manifest in self.manifests)
 
     @property
     def task(self) -> Task:
-        """The task as it was collected; its prompts are the defaults."""
+        """The task of the first data set."""
         return self.manifest.task
 
-    def prompt_embeddings(self, sentences: Sequence[str]) -> NDArray[np.float32]:
-        """The teacher's unit-norm text embeddings (N, D) of these sentences, from the manifest.
+    @property
+    def skipped(self) -> dict[str, tuple[Damage, ...]]:
+        """The damaged shards that are left out, by folder or address; empty where all are whole."""
+        return {one.place: one.skipped for one in self.sets if one.skipped}
+
+    def prompt_embeddings(self, sentences: Sequence[str], data_set: int = 0) -> NDArray[np.float32]:
+        """The teacher's unit-norm text embeddings (N, D) of these sentences, from a data set's manifest.
 
         Raises:
             DataError: the teacher was never asked about one of them; the message names the command that asks.
         """
-        known, teacher = self.manifest.prompts, self.manifest.teacher
-        assert teacher is not None, "`manifest` checks it"
-        missing = [sentence for sentence in sentences if sentence not in known]
-        if missing:
-            raise DataError(
-                f"{self.labels} has no text embedding of {', '.join(map(repr, missing))}. Add it, without scoring any "
-                f"frame again, with `python -m scripts.label_frames --frames FRAMES --teacher TEACHER.yaml "
-                f"--out {self.labels} --prompts '{_yaml_list(missing)}'`; or use one of: {', '.join(map(repr, known))}"
-            )
-        embeddings = [known[sentence] for sentence in sentences]
-        return np.array(embeddings, np.float32).reshape(len(sentences), teacher.dim)
+        return self.sets[data_set].prompt_embeddings(sentences)
 
-    def train_embeddings(self) -> NDArray[np.float32]:
-        """The teacher's image embeddings (N, D) of the training split, `data_fraction` applied."""
-        return self._decoded.embeddings[self.rows("train")].astype(np.float32)
+    def train_embeddings(self, data_set: int = 0) -> NDArray[np.float32]:
+        """The teacher's image embeddings (N, D) of a data set's training split, `data_fraction` applied."""
+        return self._columns(data_set).embeddings[self.rows("train", data_set)].astype(np.float32)
 
-    def rows(self, split: Split) -> NDArray[np.int64]:
-        """Numbers of a split's samples, in order; of the training split only the `data_fraction`.
+    def rows(self, split: Split, data_set: int = 0) -> NDArray[np.int64]:
+        """Numbers of a split's samples in a data set, in order; of the training split only the `data_fraction`.
 
         Raises:
             DataError: the split is empty.
         """
-        episode = np.asarray(self._decoded.episode)
-        known = np.unique(episode).tolist()
-        chosen = {number for number in known if split_of(number) == split}
-        if not chosen:
-            raise DataError(
-                f"{self.labels} has no {split} episode among its {len(known)}: collect at least ten episodes"
-            )
-        if split == "train":
-            chosen = share_of(chosen, self.data_fraction, self.seed)
-        return np.flatnonzero(np.isin(episode, sorted(chosen))).astype(np.int64)
+        wanted = sorted(self._episodes(split, data_set))
+        return np.flatnonzero(np.isin(self._columns(data_set).episode, wanted)).astype(np.int64)
 
-    def prepare_data(self) -> None:
-        """Fill the cache of decoded frames; Lightning calls this in one process before `setup` in all."""
-        open_decoded(self.labels, self.manifest, self.cache)
+    @property
+    def decoded_before(self) -> bool:
+        """Whether `prepare_data` has nothing to do."""
+        return not self._cached or all(one.is_decoded for one in self.sets)
+
+    def prepare_data(self, report: Report = silent) -> None:
+        """Fill the caches of decoded frames; Lightning calls this in one process before `setup` in all.
+
+        `report` is called with the frames decoded and to decode.
+        """
+        if not self._cached:
+            return
+        before, total = 0, sum(one.intact.samples for one in self.sets)
+        for one in self.sets:
+            one.decode(partial(_report_on_top, report, before, total))
+            before += one.intact.samples
 
     def setup(self, stage: str) -> None:
         """Find every split, so that a data set that is too small fails here and not after the first epoch."""
-        for split in ("train", "validation", "test"):
-            self.rows(split)
+        for number in range(len(self.sets)):
+            for split in SPLITS:
+                self._episodes(split, number)
 
     def train_dataloader(self) -> DataLoader[FrameBatch]:
-        """Shuffled anew in every epoch; an incomplete last batch is left out."""
+        """Shuffled anew in every epoch; what does not fill a batch in every process is left out."""
         return self._loader("train", shuffle=True)
 
     def val_dataloader(self) -> DataLoader[FrameBatch]:
-        """Every validation sample once, in order."""
+        """Every validation sample once; in order, unless several loader processes stream."""
         return self._loader("validation", shuffle=False)
 
     def test_dataloader(self) -> DataLoader[FrameBatch]:
-        """Every test sample once, in order."""
+        """Every test sample once; in order, unless several loader processes stream."""
         return self._loader("test", shuffle=False)
 
     @cached_property
-    def _decoded(self) -> DecodedFrames:
-        return open_decoded(self.labels, self.manifest, self.cache)
+    def _cached(self) -> bool:
+        """Whether decoded frames are kept."""
+        if self.cache is False:
+            return False
+        reason = next(filter(None, (one.why_not_cached() for one in self.sets)), None)
+        if reason:
+            log.warning(f"frames are decoded anew in every epoch: {reason}; data.cache chooses another folder")
+        return reason is None
+
+    def _columns(self, data_set: int) -> Columns:
+        return self.sets[data_set].decoded if self._cached else self.sets[data_set].columns
+
+    def _episodes(self, split: Split, data_set: int) -> frozenset[int]:
+        episode = self._columns(data_set).episode
+        chosen = episodes_of(episode, split, self.data_fraction, self.seed)
+        if not chosen:
+            raise DataError(
+                f"{self.labels[data_set]} has no {split} episode among its {len(np.unique(episode))}: "
+                "collect at least ten episodes"
+            )
+        return chosen
 
     def _loader(self, split: Split, shuffle: bool) -> DataLoader[FrameBatch]:
+        numbers, shuffle_seed = range(len(self.sets)), self.seed if shuffle else None
+        rows = [self.rows(split, number) for number in numbers]
+        rank, ranks = this_process()
+        turns = Turns(sum(map(len, rows)), self.batch_size, training=shuffle, rank=rank, ranks=ranks)
+        reader: Dataset[FrameBatch]
+        if self._cached:
+            reader = CachedBatches([one.decoded for one in self.sets], rows, turns, shuffle_seed)
+        else:
+            episodes = [self._episodes(split, number) for number in numbers]
+            reader = StreamedBatches(self.sets, episodes, turns, shuffle_seed)
         return DataLoader(
-            BatchReader(self._decoded),
-            sampler=BatchOrder(self.rows(split), self.batch_size, shuffle, self.seed),
-            batch_size=None,  # the sampler gives whole batches, read from the arrays at once
+            reader,
+            sampler=BatchOrder(turns),
+            batch_size=None,  # a turn is a whole batch
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
         )
 
 
-class BatchReader(Dataset[FrameBatch]):
-    """Reads whole batches from the decoded arrays."""
-
-    def __init__(self, decoded: DecodedFrames) -> None:
-        self._decoded = decoded
-
-    def __getitem__(self, rows: NDArray[np.int64]) -> FrameBatch:
-        """The batch of these samples, copied out of the arrays."""
-        decoded = self._decoded
-        return FrameBatch(
-            frames=torch.from_numpy(decoded.frames[rows]),
-            embeddings=torch.from_numpy(decoded.embeddings[rows].astype(np.float32)),
-            episode=torch.from_numpy(decoded.episode[rows]),
-            step=torch.from_numpy(decoded.step[rows]),
-            true_reward=torch.from_numpy(decoded.true_reward[rows]),
-        )
-
-
-class BatchOrder(Sampler[NDArray[np.int64]]):
-    """Row numbers of each batch: in order, or shuffled by (seed, epoch) with the incomplete last batch left out."""
-
-    def __init__(self, rows: NDArray[np.int64], batch_size: int, shuffle: bool, seed: int) -> None:
-        self._rows, self._batch_size, self._shuffle, self._seed = rows, batch_size, shuffle, seed
-        # batch normalisation fails on a last batch of one frame
-        self._drop_last = shuffle and len(rows) >= batch_size
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this before each epoch, so that a resumed fit goes on with the order it would have had."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        full, rest = divmod(len(self._rows), self._batch_size)
-        return full if self._drop_last or not rest else full + 1
-
-    def __iter__(self) -> Iterator[NDArray[np.int64]]:
-        rows = self._rows
-        if self._shuffle:
-            rows = np.random.default_rng((self._seed, self._epoch)).permutation(rows)
-            self._epoch += 1
-        for batch in range(len(self)):
-            yield rows[batch * self._batch_size : (batch + 1) * self._batch_size]
-
-
-def _yaml_list(sentences: Sequence[str]) -> str:
-    return "[" + ", ".join(f'"{sentence}"' for sentence in sentences) + "]"
+def _report_on_top(report: Report, before: int, total: int, done: int, _: int, note: str = "") -> None:
+    report(before + done, total, note)

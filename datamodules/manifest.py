@@ -10,7 +10,8 @@ from typing import Any
 from datamodules.differences import first_difference
 from datamodules.errors import DataError
 from datamodules.records import SCHEMA_VERSION
-from datamodules.results import read_json, write_json
+from datamodules.results import write_json
+from datamodules.storage import MissingFileError, address_of, is_address, read_file
 from datamodules.tasks import Task, task_from_dict
 
 MANIFEST = "manifest.json"
@@ -88,23 +89,27 @@ class Manifest:
         return {"schema_version": SCHEMA_VERSION, **asdict(self)}
 
 
-def read_manifest(folder: Path, name: str = MANIFEST) -> Manifest:
-    """The manifest of a finished data set.
+def read_manifest(place: Path | str, name: str = MANIFEST) -> Manifest:
+    """The manifest of a finished data set, in a local folder or behind an address.
 
     Raises:
         DataError: there is none (the message names the command that makes one), or it cannot be read.
     """
-    path = folder / name
+    path = address_of(place, name)
     try:
-        content = read_json(path)
-    except FileNotFoundError as error:
+        content = json.loads(read_file(place, name))
+    except MissingFileError as error:
+        if is_address(place):
+            raise DataError(f"{place} holds no data set ({path} does not exist): give its folder's address") from error
         raise DataError(
-            f"{folder} holds no finished data set ({name} is missing): make it, or let a stopped run finish, with "
-            f"`python -m scripts.collect_frames --task TASK.yaml --out {folder}` for frames or "
-            f"`python -m scripts.label_frames --frames FRAMES --teacher TEACHER.yaml --out {folder}` for labels"
+            f"{place} holds no finished data set ({name} is missing): make it, or let a stopped run finish, with "
+            f"`python -m scripts.collect_frames --task TASK.yaml --out {place}` for frames or "
+            f"`python -m scripts.label_frames --frames FRAMES --teacher TEACHER.yaml --out {place}` for labels"
         ) from error
-    except (ValueError, NotADirectoryError) as error:
-        raise DataError(f"{path} is not readable ({error}): remove {folder} and make it again") from error
+    except ValueError as error:
+        raise DataError(f"{path} is not readable ({error}): remove {place} and make it again") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} is not readable ({type(content).__name__}, no object): remove {place}, make it again")
     version = content.pop("schema_version", None)
     if version != SCHEMA_VERSION:
         raise DataError(f"{path} has schema version {version}, this code reads {SCHEMA_VERSION}: make it again")

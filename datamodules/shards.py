@@ -7,16 +7,17 @@ manifest and are compared before its first sample is used.
 import hashlib
 import os
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
-from datamodules.errors import DataError
+from datamodules.errors import DataError, MissingDependencyError
 from datamodules.manifest import MANIFEST, Manifest, ShardEntry, read_manifest
 from datamodules.records import Members, Sample, decode, encode
+from datamodules.storage import MissingFileError, is_address, read_file
 from datamodules.tasks import Task
 
 SHARD_NAME = "shard-{:06d}.tar"
@@ -114,76 +115,141 @@ class Damage:
     shard: str
     """its file name"""
     reason: str
-    """missing, of another size, or of other content"""
+    """missing, unreadable, of another size or of other content (whose, where that is another shard's)"""
 
 
-def damage_of(folder: Path, shard: ShardEntry) -> Damage | None:
-    """What is wrong with one shard, or None. Compares size and sha256."""
-    path = folder / shard.name
-    if not path.is_file():
-        return Damage(shard.name, "missing")
-    size = path.stat().st_size
-    if size != shard.bytes:
-        return Damage(shard.name, f"{size:,} bytes instead of {shard.bytes:,}")
-    if _sha256(path) != shard.sha256:
-        return Damage(shard.name, "its content changed (another sha256)")
+class DamagedShardError(DataError):
+    """One shard is not what the manifest says; `damage` tells how."""
+
+    def __init__(self, place: Path | str, damage: Damage) -> None:
+        """Args: place: the data set's folder or address. damage: what is wrong."""
+        super().__init__(f"{damage.shard} in {place} is damaged: {damage.reason}")
+        self.damage = damage
+
+
+def load_shard(place: Path | str, shard: ShardEntry, owners: Mapping[str, str] = MappingProxyType({})) -> bytes:
+    """The bytes of one shard, whole, after their size and sha256 proved right: nothing else is ever parsed.
+
+    Args:
+        place: the data set's folder or address.
+        shard: its entry in the manifest.
+        owners: shard names by sha256, to say whose content a mixed-up shard holds.
+
+    Raises:
+        DamagedShardError: it is missing, unreadable or not what the manifest says.
+    """
+    try:
+        content = read_file(place, shard.name)
+    except MissingFileError as error:
+        raise DamagedShardError(place, Damage(shard.name, "missing")) from error
+    except MissingDependencyError:
+        raise
+    except DataError as error:
+        raise DamagedShardError(place, Damage(shard.name, str(error))) from error
+    digest = hashlib.sha256(content).hexdigest()
+    if digest == shard.sha256:
+        return content
+    if digest in owners:
+        reason = f"mixed up: it holds the content of {owners[digest]}"
+    elif len(content) != shard.bytes:
+        reason = f"{len(content):,} bytes instead of {shard.bytes:,}"
+    else:
+        reason = "its content changed (another sha256)"
+    raise DamagedShardError(place, Damage(shard.name, reason))
+
+
+def damage_of(place: Path | str, shard: ShardEntry, owners: Mapping[str, str] = MappingProxyType({})) -> Damage | None:
+    """What is wrong with one shard, or None; arguments as in `load_shard`."""
+    try:
+        load_shard(place, shard, owners)
+    except DamagedShardError as error:
+        return error.damage
     return None
 
 
-def find_damage(folder: Path, manifest: Manifest) -> list[Damage]:
-    """Every shard that is missing, truncated or changed, in the manifest's order."""
-    found = (damage_of(folder, shard) for shard in manifest.shards)
+def owners_of(manifest: Manifest) -> dict[str, str]:
+    """Shard names by sha256."""
+    return {shard.sha256: shard.name for shard in manifest.shards}
+
+
+def find_damage(place: Path | str, manifest: Manifest) -> list[Damage]:
+    """Every shard that is missing, truncated, changed or mixed up, in the manifest's order."""
+    owners = owners_of(manifest)
+    found = (damage_of(place, shard, owners) for shard in manifest.shards)
     return [damage for damage in found if damage is not None]
 
 
-def verify(folder: Path, manifest: Manifest) -> None:
-    """Raise DataError naming each shard that is missing, truncated or changed, and what to do about it."""
-    damaged = find_damage(folder, manifest)
-    if not damaged:
-        return
+def verify(place: Path | str, manifest: Manifest) -> None:
+    """Raise DataError naming each shard that `find_damage` finds, and what to do about it."""
+    damaged = find_damage(place, manifest)
+    if damaged:
+        raise damaged_error(place, manifest, damaged)
+
+
+def damaged_error(place: Path | str, manifest: Manifest, damaged: Sequence[Damage]) -> DataError:
+    """The error that names these damaged shards and says what to do next."""
     names = "\n".join(f"  {damage.shard}: {damage.reason}" for damage in damaged)
-    remedy = (
-        f"run scripts.label_frames again with --out {folder}: it labels only these shards again"
-        if manifest.teacher
-        else f"remove {folder} and run scripts.collect_frames again"
-    )
-    raise DataError(f"{len(damaged)} of {len(manifest.shards)} shards in {folder} are damaged:\n{names}\n{remedy}")
+    counted = f"{len(damaged)} of {len(manifest.shards)} shards in {place} are damaged"
+    return DataError(f"{counted}:\n{names}\n{remedy_for(place, manifest)}")
 
 
-def read_samples(folder: Path) -> Iterator[Sample]:
+def intact_samples(place: Path | str, manifest: Manifest) -> Iterator[tuple[str, Members]]:
+    """Every (key, members) in order, each shard fetched once and verified before its first sample.
+
+    Raises:
+        DataError: at the first damaged shard; the message names the damaged ones among those that follow as well.
+    """
+    owners = owners_of(manifest)
+    for number, shard in enumerate(manifest.shards):
+        try:
+            content = load_shard(place, shard, owners)
+        except DamagedShardError as error:
+            later = (damage_of(place, other, owners) for other in manifest.shards[number + 1 :])
+            damaged = [error.damage, *(damage for damage in later if damage)]
+            raise damaged_error(place, manifest, damaged) from error
+        yield from unpack(content, shard, place)
+
+
+def remedy_for(place: Path | str, manifest: Manifest) -> str:
+    """What a user does about damaged shards."""
+    if is_address(place):
+        return f"copy them to {place} again from where they were made"
+    if manifest.teacher:
+        return f"run scripts.label_frames again with --out {place}: it labels only these shards again"
+    return f"remove {place} and run scripts.collect_frames again"
+
+
+def read_samples(place: Path | str) -> Iterator[Sample]:
     """Every sample of a finished data set, in order. Verifies all shards before it yields the first.
 
     Raises:
         DataError: no manifest, a damaged shard, or a sample against the schema.
     """
-    manifest = read_manifest(folder)
-    verify(folder, manifest)
+    manifest = read_manifest(place)
+    verify(place, manifest)
     for shard in manifest.shards:
-        for key, members in read_shard(folder, shard):
+        for key, members in read_shard(place, shard):
             yield decode(key, members)
 
 
-def read_shard(folder: Path, shard: ShardEntry) -> Iterator[tuple[str, Members]]:
-    """The (key, members) of one shard, in order. The caller has verified it; the sample count is compared here."""
-    key, members, count = "", Members(), 0
-    with tarfile.open(folder / shard.name, mode="r:") as tar:
-        for header in tar:
-            stream = tar.extractfile(header)
-            sample, _, extension = header.name.partition(".")
-            if stream is None or not extension:
-                raise DataError(
-                    f"{folder / shard.name} holds {header.name!r}, which is no sample's member: make it again"
-                )
-            if sample != key and members:
-                yield key, members
-                members, count = Members(), count + 1
-            key, members[extension] = sample, stream.read()
-    if members:
+def read_shard(place: Path | str, shard: ShardEntry) -> Iterator[tuple[str, Members]]:
+    """The (key, members) of one shard, in order. Raises DataError where it is damaged or its samples are miscounted."""
+    return unpack(load_shard(place, shard), shard, place)
+
+
+def unpack(content: bytes, shard: ShardEntry, place: Path | str) -> Iterator[tuple[str, Members]]:
+    """The (key, members) inside verified bytes, in order, grouped by webdataset; their count is compared here."""
+    from webdataset.tariterators import group_by_keys, tar_file_expander  # slow to import: only who reads waits for it
+
+    count = 0
+    for members in group_by_keys(tar_file_expander([{"url": shard.name, "stream": BytesIO(content)}])):
+        key = members.pop("__key__")
+        del members["__url__"]
         yield key, members
         count += 1
     if count != shard.samples:
         raise DataError(
-            f"{folder / shard.name} holds {count} samples, the manifest says {shard.samples}: make it again"
+            f"{shard.name} in {place} holds {count} samples, the manifest says {shard.samples}: make it again"
         )
 
 

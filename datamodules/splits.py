@@ -10,6 +10,9 @@ import math
 from collections.abc import Iterable
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 Split = Literal["train", "validation", "test"]
 
 BLOCK = 10
@@ -30,6 +33,12 @@ def share_of(episodes: Iterable[int], fraction: float, seed: int = 0) -> set[int
     ranking = sorted(set(episodes), key=lambda number: _digest("share", number, seed))
     # the small term: .1 * 30 is 3.0000000000000004, which must count as 3
     return set(ranking[: max(1, math.ceil(fraction * len(ranking) - 1e-9))])
+
+
+def episodes_of(episode: NDArray[np.int64], split: Split, data_fraction: float = 1.0, seed: int = 0) -> frozenset[int]:
+    """The episodes of a split among those of all samples (N,); of the training split only a share. May be empty."""
+    chosen = {number for number in np.unique(episode).tolist() if split_of(number) == split}
+    return frozenset(share_of(chosen, data_fraction, seed) if split == "train" and chosen else chosen)
 
 
 def _digest(purpose: str, episode: int, seed: int) -> bytes:

@@ -17,6 +17,7 @@ from datamodules.errors import DataError, SettingsError, SuiteError
 from datamodules.frames_datamodule import FramesDataModule
 from datamodules.progress import Report
 from datamodules.results import read_json, write_atomically, write_json
+from datamodules.storage import is_address
 from lightning_modules.fit_callbacks import (
     FitProgress,
     best_checkpoint,
@@ -115,7 +116,7 @@ class FitCLI(LightningCLI):
         """The trainer, with this fit's checkpoints and logger; all that can be wrong is found out before."""
         data: FramesDataModule = self.datamodule
         self.model.build(data)
-        self.out = Path(self._get(self.config, "out") or data.labels.parent / "student")
+        self.out = self._get(self.config, "out") or _beside(data.labels[0])
         self._check_folder()
         configured = self._get(self.config_init, "trainer")
         self._logger = self._make_logger()
@@ -178,6 +179,12 @@ class FitCLI(LightningCLI):
             return None
         name = f"{self.datamodule.task.name} {self.model.backbone} seed {self._get(self.config, 'seed_everything')}"
         return FitLogger(tracking_uri, self._get(self.config, "experiment"), name, self.out, self._run_id)
+
+
+def _beside(labels: str) -> Path:
+    if is_address(labels):
+        raise SettingsError(f"out is not given and the labels lie behind an address ({labels}): give --out FOLDER")
+    return Path(labels).parent / "student"
 
 
 @contextmanager

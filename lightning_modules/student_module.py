@@ -9,8 +9,9 @@ from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
+from datamodules.batches import FrameBatch
 from datamodules.errors import DataError, SettingsError
-from datamodules.frames_datamodule import FrameBatch, FramesDataModule
+from datamodules.frames_datamodule import FramesDataModule
 from datamodules.pixels import to_model_input
 from datamodules.records import sample_key
 from datamodules.tasks import Prompts

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datamodules.decoded_cache import open_decoded, stream_rows
+from datamodules.decoded_cache import open_decoded
 from datamodules.errors import DataError
+from datamodules.labelled_rows import labelled_samples
 from datamodules.manifest import read_manifest
 from datamodules.records import encode
 from datamodules.shards import write_shard
@@ -24,7 +25,7 @@ def labels(tmp_path: Path) -> Path:
 
 
 def check_contents(labels: Path, cache: Path | None = None) -> None:
-    decoded = open_decoded(labels, read_manifest(labels), cache)
+    decoded = open_decoded(str(labels), read_manifest(labels), cache or labels / ".cache")
     assert len(decoded) == 50
     np.testing.assert_array_equal(decoded.episode, np.repeat(np.arange(10), 5))
     np.testing.assert_array_equal(decoded.step, np.tile(np.arange(5), 10))
@@ -35,7 +36,7 @@ def check_contents(labels: Path, cache: Path | None = None) -> None:
 
 
 def fill(labels: Path) -> int:
-    return len(open_decoded(labels, read_manifest(labels)))
+    return len(open_decoded(str(labels), read_manifest(labels), labels / ".cache"))
 
 
 def test_no_frame_is_paired_with_anothers_label(labels: Path) -> None:
@@ -109,7 +110,7 @@ def test_an_unlabelled_sample_is_named(labels: Path) -> None:
     sample = sample_of(0, 0)
     shard = write_shard(labels / manifest.shards[0].name, [(sample.key, encode(sample))])
     with pytest.raises(DataError, match=r"000000-000000 has no embedding\.npy"):
-        list(stream_rows(labels, replace(manifest, shards=(shard,))))
+        list(labelled_samples(str(labels), replace(manifest, shards=(shard,))))
 
 
 def test_folder_names_are_never_commands_or_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

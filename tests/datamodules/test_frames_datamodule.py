@@ -11,8 +11,9 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch.utils.data import DataLoader
 
+from datamodules.batches import FrameBatch
 from datamodules.errors import DataError, SettingsError
-from datamodules.frames_datamodule import FrameBatch, FramesDataModule
+from datamodules.frames_datamodule import FramesDataModule
 from datamodules.manifest import read_manifest
 from datamodules.splits import split_of
 from tests.data_sets import DIM, embedding_of, frame_of, write_frames, write_labels
@@ -39,7 +40,7 @@ def keys_of(loader: DataLoader[FrameBatch]) -> list[tuple[int, int]]:
     """(episode, step) in the order given, every frame and label compared with what that sample holds."""
     keys = []
     for batch in loader:
-        for frame, embedding, episode, step, true_reward in zip(*batch, strict=True):
+        for frame, embedding, episode, step, true_reward, _ in zip(*batch, strict=True):
             key = int(episode), int(step)
             np.testing.assert_array_equal(frame.numpy(), frame_of(*key))
             np.testing.assert_array_equal(embedding.numpy(), embedding_of(*key).astype(np.float32))
@@ -56,6 +57,7 @@ def test_a_batch_is_named_and_typed(labels: Path) -> None:
         "episode": (torch.int64, (8,)),
         "step": (torch.int64, (8,)),
         "true_reward": (torch.float32, (8,)),
+        "data_set": (torch.int64, (8,)),
     }
 
 
