@@ -134,12 +134,17 @@ def finished_collection(folder: Path, task: Task, collection: Mapping[str, Any])
     if not (folder / MANIFEST).exists():
         return None
     manifest = read_manifest(folder)
-    difference = first_difference(_scene(manifest.task, manifest.collection), _scene(task, collection))
+    check_same_collection(folder, manifest, task, collection)
+    return manifest
+
+
+def check_same_collection(folder: Path, there: Manifest, task: Task, collection: Mapping[str, Any]) -> None:
+    """Raise DataError, naming what differs, if the frames in `folder` are of another task or other settings."""
+    difference = first_difference(_scene(there.task, there.collection), _scene(task, collection))
     if difference:
         raise DataError(
             f"{folder} belongs to something else: {difference}; choose another output folder, or remove that one"
         )
-    return manifest
 
 
 def _scene(task: Task, collection: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
-"""`result.json`: what every command leaves in its output folder, and how files appear whole or not at all."""
+"""`result.json`: what every command leaves in its output folder, and JSON files in general."""
 
 import json
-import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
@@ -9,21 +8,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from datamodules.whole_files import whole_file
+
 VERSIONED_PACKAGES = ("torch", "timm", "open_clip_torch", "ray", "mujoco", "dm_control", "gymnasium", "numpy")
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that readers see all of it or nothing: temporary name, fsync, rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write a file so that readers see all of it or nothing. NoRoomError: the disk is full."""
+    with whole_file(path) as stream:
+        stream.write(content)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

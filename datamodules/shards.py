@@ -5,34 +5,39 @@ manifest and are compared before its first sample is used.
 """
 
 import hashlib
-import os
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import count, takewhile
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from datamodules.errors import DataError, MissingDependencyError
-from datamodules.manifest import MANIFEST, Manifest, ShardEntry, read_manifest
+from datamodules.locks import wait_for_lock
+from datamodules.manifest import MANIFEST, Manifest, ShardEntry, check_same_collection, read_manifest
 from datamodules.records import Members, Sample, decode, encode
 from datamodules.storage import MissingFileError, is_address, read_file
 from datamodules.tasks import Task
+from datamodules.unfinished import FinishedShard, Unfinished, folder_lock
+from datamodules.whole_files import plain_when_full, whole_file
 
 SHARD_NAME = "shard-{:06d}.tar"
 SHARD_PATTERN = "shard-*.tar"
+LOCK_PATIENCE = 1.0  # seconds; who only looks whether a folder is locked holds its lock for a moment
 
 
 class ShardWriter:
     """Write a data set of collected frames: `with ShardWriter(...) as writer: writer.add(sample)`.
 
-    At most one shard of encoded samples is held in memory. The manifest is written when the block ends without an
-    exception; until then the folder does not exist for readers, and starting again starts from nothing.
+    At most one shard of encoded samples is held in memory, and each shard can be read as soon as it is written
+    (unfinished.py). The manifest comes last. A folder whose writer was stopped is gone on with: `writer.kept` samples
+    are there already, and the caller adds those that follow. One process writes at a time.
     """
 
     def __init__(self, folder: Path, task: Task, collection: dict[str, Any], samples_per_shard: int = 256) -> None:
-        """Take an empty or unfinished folder.
+        """Choose a folder; it is not touched before the block begins.
 
         Args:
             folder: where shards and manifest go; made if it does not exist.
@@ -43,69 +48,119 @@ class ShardWriter:
         Raises:
             DataError: the folder holds a finished data set.
         """
-        if (folder / MANIFEST).exists():
-            raise DataError(f"{folder} holds a finished data set: choose another output folder, or remove that one")
-        folder.mkdir(parents=True, exist_ok=True)
-        for stale in folder.glob(SHARD_PATTERN):  # of a run that was stopped: without a manifest they mean nothing
-            stale.unlink()
         self._folder, self._task, self._collection = folder, task, collection
         self._samples_per_shard = samples_per_shard
-        self._keys: set[str] = set()
+        self._progress = Unfinished(folder)
         self._waiting: list[tuple[str, Members]] = []
         self._shards: list[ShardEntry] = []
+        self._last_key = ""
+        self._check_not_finished()
+
+    @property
+    def kept(self) -> int:
+        """Samples in finished shards, those of an earlier run included."""
+        return sum(shard.samples for shard in self._shards)
 
     def add(self, sample: Sample) -> None:
-        """Add a sample. DataError: a field against the schema, another task's sample, or a key used twice."""
-        if sample.key in self._keys:
-            raise DataError(f"sample {sample.key} was added twice: keys must be unique over the data set")
+        """Add a sample. DataError: a field against the schema, another task's sample, or a key that does not ascend."""
+        if sample.key <= self._last_key:
+            raise DataError(
+                f"sample {sample.key} was added after {self._last_key}: keys must ascend, so that each occurs once"
+            )
         if sample.task != self._task.name:
             raise DataError(f"sample {sample.key} is of task {sample.task!r}, the data set is of {self._task.name!r}")
         self._waiting.append((sample.key, encode(sample)))
-        self._keys.add(sample.key)
+        self._last_key = sample.key
         if len(self._waiting) == self._samples_per_shard:
             self._flush()
 
     def _flush(self) -> None:
         if self._waiting:
-            path = self._folder / SHARD_NAME.format(len(self._shards))
-            self._shards.append(write_shard(path, self._waiting))
+            entry = write_shard(self._folder / SHARD_NAME.format(len(self._shards)), self._waiting)
+            self._progress.record(FinishedShard(entry))
+            self._shards.append(entry)
             self._waiting = []
 
     def __enter__(self) -> Self:
-        """Begin."""
+        """Begin, or go on after the last whole shard.
+
+        Raises DataError: the folder is finished, another process writes to it, or it was begun with other settings.
+        """
+        with plain_when_full(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            lock = wait_for_lock(folder_lock(self._folder), LOCK_PATIENCE)
+        if lock is None:
+            raise DataError(f"another process collects into {self._folder}: let it finish, or choose another folder")
+        try:
+            self._go_on()
+        except BaseException:
+            lock.release()
+            raise
+        self._lock = lock
         return self
+
+    def _go_on(self) -> None:
+        self._check_not_finished()
+        if self._progress.begun:
+            check_same_collection(self._folder, self._progress.data_set(), self._task, self._collection)
+            self._shards = self._whole_shards()
+            if self._shards:
+                *_, (self._last_key, _) = read_shard(self._folder, self._shards[-1])
+        kept = {shard.name for shard in self._shards}
+        for name in set(self._progress.names()) - kept:
+            self._progress.forget(name)
+        for pattern in (SHARD_PATTERN, f".{SHARD_PATTERN}.*.part"):
+            for path in self._folder.glob(pattern):
+                if path.name not in kept:  # what nothing is noted of means nothing
+                    path.unlink()
+        if not self._progress.begun:
+            self._progress.begin(Manifest(task=self._task, collection=self._collection, shards=()))
+
+    def _whole_shards(self) -> list[ShardEntry]:
+        """What an earlier run finished, up to the first shard that is missing or damaged."""
+        found = (self._progress.find(SHARD_NAME.format(number)) for number in count())
+        whole = takewhile(lambda shard: shard is not None and damage_of(self._folder, shard.entry) is None, found)
+        return [shard.entry for shard in whole if shard is not None]
+
+    def _check_not_finished(self) -> None:
+        if (self._folder / MANIFEST).exists():
+            raise DataError(
+                f"{self._folder} holds a finished data set: choose another output folder, or remove that one"
+            )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Write the last shard and the manifest, unless an exception ended the block."""
-        if kind is None:
-            self._flush()
-            if not self._shards:
-                raise DataError(f"no sample was collected for {self._folder}: an empty data set is not written")
+        try:
+            if kind is None:
+                self._conclude()
+        finally:
+            self._lock.release()
+
+    def _conclude(self) -> None:
+        self._flush()
+        if self._shards:
             Manifest(task=self._task, collection=self._collection, shards=tuple(self._shards)).write(self._folder)
+        self._progress.remove()
+        if not self._shards:
+            raise DataError(f"no sample was collected for {self._folder}: an empty data set is not written")
 
 
 def write_shard(path: Path, samples: Iterable[tuple[str, Members]]) -> ShardEntry:
-    """Write one tar of (key, members): temporary name, fsync, rename. The same samples give the same bytes."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    count = 0
-    try:
-        with temporary.open("wb") as stream:
-            with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-                for key, members in samples:
-                    for extension, content in members.items():
-                        header = tarfile.TarInfo(f"{key}.{extension}")  # its time is 0 and its owner nobody
-                        header.size = len(content)
-                        tar.addfile(header, BytesIO(content))
-                    count += 1
-            stream.flush()
-            os.fsync(stream.fileno())
-        entry = ShardEntry(path.name, count, temporary.stat().st_size, _sha256(temporary))
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return entry
+    """Write one tar of (key, members), whole or not at all. The same samples give the same bytes.
+
+    Raises NoRoomError when the disk is full.
+    """
+    written = 0
+    with whole_file(path) as stream, tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for key, members in samples:
+            for extension, content in members.items():
+                header = tarfile.TarInfo(f"{key}.{extension}")  # its time is 0 and its owner nobody
+                header.size = len(content)
+                tar.addfile(header, BytesIO(content))
+            written += 1
+    return ShardEntry(path.name, written, path.stat().st_size, _sha256(path))
 
 
 @dataclass(frozen=True)

@@ -1,76 +1,90 @@
 """Shard in, labelled shard out: the teacher looks at every frame once, and any sentence can be asked for later.
 
-A shard is the unit of work. After each one `unfinished.json` (a manifest of what is there so far) is replaced, and a
-run that was stopped goes on after the last finished shard. `manifest.json` comes last. The same frames and the same
-teacher give the same bytes.
+A shard is the unit of work. Each labeller takes shards that are neither finished nor taken, one after the other, so
+that one that is stopped costs no more than the shard in work, and several on one folder share what there is to do. The
+same frames and the same teacher give the same bytes. `manifest.json` comes last.
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Event
 
 import numpy as np
+from numpy.typing import NDArray
 
-from datamodules.errors import DataError
-from datamodules.manifest import MANIFEST, Manifest, ShardEntry, read_manifest
-from datamodules.progress import Report, progress_bar, silent
-from datamodules.records import (
-    EMBEDDING,
-    FIELDS,
-    FRAME,
-    STATE,
-    TEACHER_FRAME,
-    Members,
-    decode_frame,
-    encode_embedding,
-    member,
-)
-from datamodules.results import write_result
-from datamodules.shards import damage_of, read_shard, verify, write_shard
-from lightning_modules.settings import TeacherSettings
-from lightning_modules.teacher import ClipTeacher, check_prompts
+from datamodules.locks import Lock
+from datamodules.manifest import Manifest, ShardEntry
+from datamodules.progress import Report, silent
+from datamodules.records import EMBEDDING, FIELDS, FRAME, STATE, Members, encode_embedding, member
+from datamodules.shards import verify, write_shard
+from datamodules.tasks import Task
+from lightning_modules.label_batches import DECODERS, FrameBatch, frame_batches, one_ahead
+from lightning_modules.label_folder import Claim, LabelFolder
+from lightning_modules.label_source import POLL_SECONDS, FrameSource
+from lightning_modules.teacher import ClipTeacher
 
-UNFINISHED = "unfinished.json"
-REMEDY = "choose another output folder, or remove that one"
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class LabelResult:
-    """What one call of `label_frames` did."""
+    """What one call labelled, and what the folder holds now."""
 
     samples: int
     """labelled samples in the folder"""
     teacher_queries: int
     """frames the teacher scored in this call; 0 where only sentences were added"""
     total_teacher_queries: int
-    """frames the teacher scored for this folder, earlier calls included"""
+    """frames the teacher scored for this folder, earlier calls and other labellers included"""
     seconds: float
-    """duration of this call"""
+    """duration of this call, loading included where workers load the teacher"""
+    frames_per_second: float
+    """teacher queries a second, all workers together, without loading (frames/s)"""
+    teacher_busy: float
+    """time inside the teacher over wall time, mean of the workers (0 to 1)"""
+    workers: int
+    """teachers that worked side by side"""
     prompts: tuple[str, ...]
     """every sentence whose text embedding the manifest now holds"""
     warnings: tuple[str, ...]
     """what may make the labels worse than they could be"""
 
 
-def check_request(frames: Path, teacher: TeacherSettings, out: Path, prompts: Sequence[str] = ()) -> None:
-    """Check what can be checked before the teacher's weights are loaded.
+@dataclass(frozen=True)
+class Tally:
+    """Where one labeller stands; all numbers count from its start."""
 
-    Raises:
-        DataError: `frames` is not finished, or already labelled, or `out` does not hold labels of these frames.
-        SettingsError, UnknownNameError, MissingDependencyError: as `teacher.check_prompts` and `find_teacher`.
-    """
-    source = _read_source(frames)
-    _read_earlier(out, frames, source)
-    check_prompts(teacher, _sentences(source, prompts))
+    queries: int = 0
+    """frames its teacher scored"""
+    teacher_seconds: float = 0.0
+    """time inside the teacher, its preprocessing included (s)"""
+    seconds: float = 0.0
+    """wall time, waiting included (s)"""
+    done: int = 0
+    """frames labelled in the folder, by whomever"""
+    total: int = 0
+    """frames that had to be labelled when it began"""
+    note: str = ""
+    """finished shards, in words"""
 
 
 def label_frames(
-    frames: Path, teacher: ClipTeacher, out: Path, prompts: Sequence[str] = (), report: Report = silent
+    frames: Path,
+    teacher: ClipTeacher,
+    out: Path,
+    prompts: Sequence[str] = (),
+    report: Report = silent,
+    *,
+    follow: bool = False,
 ) -> LabelResult:
     """Label a data set of frames, go on with a stopped run, repair damaged shards, or add sentences to a finished one.
+
+    Other processes may label into the same folder at the same time; each returns when everything is labelled.
 
     Args:
         frames: folder of collected frames.
@@ -78,91 +92,201 @@ def label_frames(
         out: folder for the labelled shards.
         prompts: sentences to embed beside the goal and baseline prompts of the task.
         report: called with the frames done and to do in this call.
+        follow: label shards as their collector finishes them.
 
     Raises:
-        DataError: `frames` is unfinished or damaged, or `out` belongs to other frames or another teacher.
+        DataError: `frames` is damaged, or unfinished while nobody collects, or `out` belongs to other frames or
+            another teacher.
         SettingsError: a sentence is empty or too long for the teacher.
+        NoRoomError: the disk is full.
     """
-    start, queries_before = time.monotonic(), teacher.queries
-    source = _read_source(frames)
-    sentences = _sentences(source, prompts)
+    start = time.monotonic()
+    source = FrameSource(frames, follow)
+    folder = LabelFolder(out, source)
+    sentences = wanted_sentences(source.task, prompts)
     teacher.check_prompts(sentences)
-    labels = _earlier_work(out, frames, source, teacher)
-    warnings = _warnings(source, teacher)
+    folder.check(teacher.entry)
+    prepare(source, folder)
+    warnings = warnings_for(source.task, teacher)
+    labeller, tally = Labeller(source, teacher, folder, sentences), Tally()
+    with closing(labeller.run()) as tallies:
+        for tally in tallies:
+            report(tally.done, tally.total, tally.note)
+    return result_of(labeller.labels, [tally], 1, time.monotonic() - start, warnings)
 
-    kept = {shard.name: shard for shard in labels.shards if damage_of(out, shard) is None}
-    waiting = tuple(shard for shard in source.shards if shard.name not in kept)
-    verify(frames, replace(source, shards=waiting))
-    total = sum(shard.samples for shard in waiting)
-    earlier_queries = labels.teacher_queries
 
-    def progress() -> None:
-        report(teacher.queries - queries_before, total, f"{len(kept)} of {len(source.shards)} shards finished")
+def wanted_sentences(task: Task, extra: Sequence[str]) -> list[str]:
+    """The goal and baseline prompts of a task, and others, each once."""
+    return list(dict.fromkeys((*task.prompts.goal, *task.prompts.baseline, *extra)))
 
-    out.mkdir(parents=True, exist_ok=True)
-    for shard in waiting:
-        kept[shard.name] = write_shard(out / shard.name, _label_shard(frames, shard, teacher, progress))
-        labels = replace(
-            labels,
-            shards=tuple(kept[shard.name] for shard in source.shards if shard.name in kept),
-            teacher_queries=earlier_queries + teacher.queries - queries_before,
-        )
-        labels.write(out, UNFINISHED)
-    labels = _add_prompts(labels, teacher, sentences)
-    labels.write(out)
-    (out / UNFINISHED).unlink(missing_ok=True)
+
+def prepare(source: FrameSource, folder: LabelFolder) -> None:
+    """Take damaged labels back and verify the frames still to be labelled, before any is scored. DataError: damage."""
+    folder.take_damaged_back()
+    verify(source.frames, replace(source.identity, shards=folder.waiting()))
+
+
+def result_of(
+    labels: Manifest, tallies: Sequence[Tally], workers: int, seconds: float, warnings: Sequence[str]
+) -> LabelResult:
+    """Sum up what labellers did side by side."""
+    queries = sum(tally.queries for tally in tallies)
+    wall = sum(tally.seconds for tally in tallies)
+    longest = max((tally.seconds for tally in tallies), default=0.0)
     return LabelResult(
         samples=labels.samples,
-        teacher_queries=teacher.queries - queries_before,
+        teacher_queries=queries,
         total_teacher_queries=labels.teacher_queries,
-        seconds=time.monotonic() - start,
+        seconds=round(seconds, 3),
+        frames_per_second=round(queries / longest, 3) if queries else 0.0,
+        teacher_busy=round(sum(tally.teacher_seconds for tally in tallies) / wall, 4) if queries else 0.0,
+        workers=workers,
         prompts=tuple(labels.prompts),
-        warnings=warnings,
+        warnings=tuple(warnings),
     )
 
 
-def _read_source(frames: Path) -> Manifest:
-    source = read_manifest(frames)
-    if source.teacher is not None:
-        raise DataError(f"{frames} is labelled already, by {source.teacher.name}: give the folder of collect_frames")
-    return source
+class Labeller:
+    """One teacher that labels shards until every one is labelled, by itself or by others."""
+
+    def __init__(
+        self, source: FrameSource, teacher: ClipTeacher, folder: LabelFolder, sentences: Sequence[str]
+    ) -> None:
+        self._source, self._teacher, self._folder, self._sentences = source, teacher, folder, sentences
+        self._stop = Event()
+        self._held: dict[str, Lock] = {}  # shards in work: the one being scored and the one being read
+        self._settled: set[str] = set()  # shards that are finished or in work here
+        self._by_others = 0  # frames
+        self._labels: Manifest | None = None
+
+    @property
+    def labels(self) -> Manifest:
+        """The manifest, once `run` came to its end."""
+        assert self._labels is not None
+        return self._labels
+
+    def run(self) -> Generator[Tally, None, None]:
+        """Label; yields after every batch. Closing it gives up what is in work and leaves the rest to others.
+
+        Raises DataError, NoRoomError: as `label_frames`.
+        """
+        self._folder.join(self._teacher.entry)
+        shards, waiting = self._source.look().shards, self._folder.waiting()
+        self._settled = {shard.name for shard in shards} - {shard.name for shard in waiting}
+        before = sum(shard.samples for shard in shards) - sum(shard.samples for shard in waiting)
+        start, tally = time.perf_counter(), Tally(total=self._source.expected_samples - before)
+        while self._labels is None:
+            with closing(self._scored()) as scored:
+                for queries, teacher_seconds in scored:
+                    tally = replace(
+                        tally,
+                        queries=tally.queries + queries,
+                        teacher_seconds=tally.teacher_seconds + teacher_seconds,
+                        seconds=time.perf_counter() - start,
+                        done=min(tally.queries + queries + self._by_others, tally.total),
+                        note=f"{len(self._settled) - len(self._held)} shards finished",
+                    )
+                    yield tally
+            self._labels = self._folder.conclude(self._sentences, self._embed)
+
+    def _scored(self) -> Generator[tuple[int, float], None, None]:
+        """Score batch after batch, write shard after shard; yields frames and seconds of each call of the teacher."""
+        labelled: list[tuple[str, Members]] = []
+        with closing(self._work()) as work:
+            for claim, batch in work:
+                start = time.perf_counter()
+                embeddings = self._teacher.embed_frames(batch.frames)
+                seconds = time.perf_counter() - start
+                labelled += labelled_samples(batch, embeddings)
+                if batch.last:
+                    self._folder.finish(claim, write_shard(self._folder.out / claim.shard.name, labelled))
+                    del self._held[claim.shard.name]
+                    labelled = []
+                yield len(batch.samples), seconds
+
+    def _work(self) -> Generator[tuple[Claim, FrameBatch], None, None]:
+        """The batches of the shards taken, read one ahead; lets go of those that are not finished in the end."""
+        self._stop.clear()
+        try:
+            with (
+                ThreadPoolExecutor(DECODERS, thread_name_prefix="decoder") as decoders,
+                closing(self._read(decoders)) as batches,
+                closing(one_ahead(batches, self._stop)) as ahead,
+            ):
+                yield from ahead
+        finally:
+            for lock in self._held.values():
+                lock.release()
+            self._held.clear()
+
+    def _read(self, decoders: ThreadPoolExecutor) -> Generator[tuple[Claim, FrameBatch], None, None]:
+        for claim in self._claims():
+            for batch in frame_batches(self._source.frames, claim.shard, self._teacher.batch_size, decoders):
+                yield claim, batch
+
+    def _claims(self) -> Iterator[Claim]:
+        """Take shard after shard until all are settled, waiting for those that others have or that are not there yet.
+
+        Raises DataError when the collector died.
+        """
+        while not self._stop.is_set():
+            collected = self._source.look()
+            waiting = [shard for shard in collected.shards if shard.name not in self._settled]
+            taken = False
+            for shard in waiting:
+                try:
+                    claim = self._take(shard)
+                except FileNotFoundError:  # another labeller was quicker to conclude
+                    return
+                if claim is not None:
+                    taken = True
+                    yield claim
+            if waiting and taken:
+                continue
+            if not waiting and collected.manifest is not None:
+                return
+            if not waiting and collected.stopped:
+                raise self._source.stopped_error()
+            self._stop.wait(POLL_SECONDS)
+
+    def _take(self, shard: ShardEntry) -> Claim | None:
+        """Claim a shard, unless another labeller has it or has finished it."""
+        claim = None if self._folder.is_labelled(shard) else self._folder.claim(shard)
+        if self._folder.is_labelled(shard):  # looked at again: it may have been finished before the claim
+            if claim is not None:
+                claim.lock.release()
+            self._settled.add(shard.name)
+            self._by_others += shard.samples
+            return None
+        if claim is not None:
+            self._settled.add(shard.name)
+            self._held[shard.name] = claim.lock
+        return claim
+
+    def _embed(self, sentences: Sequence[str]) -> list[list[float]]:
+        embeddings: list[list[float]] = self._teacher.embed_prompts(sentences).tolist()
+        return embeddings
 
 
-def _sentences(source: Manifest, extra: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys((*source.task.prompts.goal, *source.task.prompts.baseline, *extra)))
-
-
-def _read_earlier(out: Path, frames: Path, source: Manifest) -> Manifest | None:
-    """What an earlier call left in `out`, if anything. DataError: `out` holds no labels, or those of other frames."""
-    name = next((name for name in (UNFINISHED, MANIFEST) if (out / name).exists()), None)
-    if name is None:
-        return None
-    there = read_manifest(out, name)
-    if there.teacher is None:
-        raise DataError(f"{out} holds frames without labels: {REMEDY}")
-    if there.source != source.digest:
-        raise DataError(
-            f"{out} holds labels of other frames (task {there.task.name!r}), not those in {frames}: {REMEDY}"
+def labelled_samples(batch: FrameBatch, embeddings: NDArray[np.float32]) -> list[tuple[str, Members]]:
+    """The samples of a labelled shard: the student's frame as it is, an embedding in place of the teacher's frame."""
+    return [
+        (
+            key,
+            {
+                FRAME: member(members, FRAME, key),
+                EMBEDDING: encode_embedding(embedding, key),
+                STATE: member(members, STATE, key),
+                FIELDS: member(members, FIELDS, key),
+            },
         )
-    return there
+        for (key, members), embedding in zip(batch.samples, embeddings.astype(np.float16), strict=True)
+    ]
 
 
-def _earlier_work(out: Path, frames: Path, source: Manifest, teacher: ClipTeacher) -> Manifest:
-    """What an earlier call left in `out`, or a manifest without shards. DataError: `out` belongs to something else."""
-    ours = teacher.entry
-    there = _read_earlier(out, frames, source)
-    if there is None or there.teacher is None:
-        return Manifest(task=source.task, collection=source.collection, shards=(), teacher=ours, source=source.digest)
-    if there.teacher.digest != ours.digest:
-        raise DataError(
-            f"{out} belongs to the teacher {there.teacher.name} (weights {there.teacher.digest[:12]}), "
-            f"not to {ours.name} (weights {ours.digest[:12]}): {REMEDY}"
-        )
-    return there
-
-
-def _warnings(source: Manifest, teacher: ClipTeacher) -> tuple[str, ...]:
-    pixels, simulator = source.task.render.teacher_pixels, source.task.simulator
+def warnings_for(task: Task, teacher: ClipTeacher) -> tuple[str, ...]:
+    """What may make labels of this task by this teacher worse than they could be; said in the log, too."""
+    pixels, simulator = task.render.teacher_pixels, task.simulator
     warnings = []
     if pixels < teacher.input_pixels:
         warnings.append(
@@ -179,43 +303,3 @@ def _warnings(source: Manifest, teacher: ClipTeacher) -> tuple[str, ...]:
     for warning in warnings:
         log.warning(warning)
     return tuple(warnings)
-
-
-def _label_shard(
-    frames: Path, shard: ShardEntry, teacher: ClipTeacher, progress: Callable[[], None]
-) -> Iterator[tuple[str, Members]]:
-    """The labelled samples of a shard: the student's frame is copied as it is, the teacher's becomes an embedding."""
-    samples = list(read_shard(frames, shard))
-    for start in range(0, len(samples), teacher.batch_size):
-        batch = samples[start : start + teacher.batch_size]
-        pictures = [
-            decode_frame(member(members, TEACHER_FRAME, key), f"{key}.{TEACHER_FRAME}") for key, members in batch
-        ]
-        embeddings = teacher.embed_frames(np.stack(pictures)).astype(np.float16)
-        for (key, members), embedding in zip(batch, embeddings, strict=True):
-            yield (
-                key,
-                {
-                    FRAME: member(members, FRAME, key),
-                    EMBEDDING: encode_embedding(embedding, key),
-                    STATE: member(members, STATE, key),
-                    FIELDS: member(members, FIELDS, key),
-                },
-            )
-        progress()
-
-
-def _add_prompts(labels: Manifest, teacher: ClipTeacher, sentences: Sequence[str]) -> Manifest:
-    missing = [sentence for sentence in sentences if sentence not in labels.prompts]
-    if not missing:
-        return labels
-    embeddings = teacher.embed_prompts(missing).tolist()
-    return replace(labels, prompts={**labels.prompts, **dict(zip(missing, embeddings, strict=True))})
-
-
-def label_folder(frames: Path, settings: TeacherSettings, out: Path, prompts: Sequence[str]) -> Path:
-    """What scripts.label_frames does: check, load the teacher, label with a progress bar, write `result.json`."""
-    check_request(frames, settings, out, prompts)
-    with progress_bar("label", "frames") as report:
-        result = label_frames(frames, ClipTeacher(settings), out, prompts, report)
-    return write_result(out, asdict(result), {"frames": frames, "teacher": settings, "prompts": list(prompts)})

@@ -57,12 +57,13 @@ def collect_frames(
         task: what to simulate and how to draw it.
         settings: how many frames, from which policies.
         out: folder for the shards. One that was finished with the same settings is left as it is; an unfinished one is
-            started again.
+            gone on with after its last shard, and ends as if it had never been stopped.
         seed: the same seed gives the same frames.
         report: called with the frames done and to do.
 
     Raises:
-        DataError: `out` belongs to another task, other settings or another seed.
+        DataError: `out` belongs to another task, other settings or another seed, or another process collects into it.
+        NoRoomError: the disk is full.
         UnknownNameError, SettingsError, MissingDependencyError: as `make_simulator` and `require_gl`.
     """
     start = time.monotonic()
@@ -72,9 +73,9 @@ def collect_frames(
         require_gl()
         simulator = make_simulator(task)
         with ShardWriter(out, task, collection) as writer:
-            for sample in _samples(simulator, settings, seed):
+            for number, sample in _samples(simulator, settings, seed, start=writer.kept):
                 writer.add(sample)
-                report(sample.episode * settings.episode_steps + sample.step + 1, settings.frames, sample.policy)
+                report(number + 1, settings.frames, sample.policy)
         simulator.close()
     manifest = read_manifest(out)
     return CollectResult(
@@ -93,13 +94,18 @@ def collect_folder(task: Task, settings: CollectSettings, out: Path, seed: int) 
     return write_result(out, asdict(result), {"task": task, "collect": settings, "seed": seed})
 
 
-def _samples(simulator: Simulator, settings: CollectSettings, seed: int) -> Iterator[Sample]:
+def _samples(simulator: Simulator, settings: CollectSettings, seed: int, start: int) -> Iterator[tuple[int, Sample]]:
+    """The samples from number `start` on, with their numbers.
+
+    Episodes have their own generators, so those before are not even begun. The one that `start` lies in is drawn from
+    its first frame: some of Gymnasium's true rewards depend on whether the frame before was drawn.
+    """
     task, steps = simulator.task, settings.episode_steps
-    for first in range(0, settings.frames, steps):
+    for first in range(start // steps * steps, settings.frames, steps):
         generator = np.random.default_rng([seed, first // steps])
         roll = roll_episode(simulator, settings, generator)
         for step, (policy, true_reward) in zip(range(min(steps, settings.frames - first)), roll, strict=False):
-            yield Sample(
+            sample = Sample(
                 episode=first // steps,
                 step=step,
                 state=simulator.state(),
@@ -110,6 +116,8 @@ def _samples(simulator: Simulator, settings: CollectSettings, seed: int) -> Iter
                 frame=simulator.render(task.render.frame_pixels),
                 teacher_frame=simulator.render(task.render.teacher_pixels),
             )
+            if first + step >= start:
+                yield first + step, sample
 
 
 def roll_episode(

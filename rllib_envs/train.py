@@ -54,7 +54,7 @@ def train_agent(
         finished = read_json(out / RESULT)
         return AgentResult(**{field.name: finished[field.name] for field in fields(AgentResult)})
     prepare_gl()  # RLlib imports dm_control, and with it whatever GL backend it finds first
-    from rllib_envs.ray_session import ray_session
+    from lightning_modules.ray_session import ray_session
     from rllib_envs.training import Training
 
     with torch_threads(), ray_session():

@@ -14,7 +14,8 @@ def collect_frames(task: Task, out: Path, collect: CollectSettings = DEFAULTS, s
 
     python -m scripts.collect_frames --task conf/tasks/cartpole_swingup.yaml --out runs/x/frames
 
-    6000 frames take about half a minute for a cart-pole on one core. A finished folder is left as it is.
+    6000 frames take about half a minute for a cart-pole on one core. A finished folder is left as it is,
+    a stopped one is gone on with. `scripts.label_frames --follow` labels shards while this command runs.
 
     Args:
         task: a file of conf/tasks, or single settings

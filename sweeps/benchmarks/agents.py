@@ -52,7 +52,7 @@ class Peer:
 def measure() -> dict[str, Any]:
     """Median steps a second of each peer, and how many times faster ours is than the faster of RLlib's."""
     prepare_gl()  # before RLlib imports dm_control
-    from rllib_envs.ray_session import ray_session
+    from lightning_modules.ray_session import ray_session
 
     with ray_session():
         one, eight, stock = _ours(1), _ours(8), _stock()

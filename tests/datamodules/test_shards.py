@@ -78,9 +78,69 @@ def test_a_stopped_collection_does_not_exist_for_readers(tmp_path: Path) -> None
 
 
 def test_leftovers_of_a_stopped_collection_are_not_mixed_in(tmp_path: Path) -> None:
-    (tmp_path / "shard-000099.tar").write_bytes(b"left over")
+    for name in ("shard-000099.tar", ".shard-000000.tar.99.part"):
+        (tmp_path / name).write_bytes(b"left over")
     write_frames(tmp_path, episodes=1)
-    assert sorted(path.name for path in tmp_path.glob("*.tar")) == ["shard-000000.tar"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.json", "shard-000000.tar"]
+
+
+def stop_writing(folder: Path, samples: int) -> None:
+    """A collection of two samples a shard that ends with an exception."""
+
+    def write() -> None:
+        with ShardWriter(folder, TASK, COLLECTION, samples_per_shard=2) as writer:
+            for step in range(samples):
+                writer.add(sample_of(0, step))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+
+
+@pytest.mark.parametrize("damage", ["none", "cut", "missing"])
+def test_a_stopped_writer_goes_on_after_its_last_whole_shard(tmp_path: Path, damage: str) -> None:
+    stop_writing(tmp_path / "stopped", 7)
+    second = tmp_path / "stopped/shard-000001.tar"
+    if damage == "cut":
+        second.write_bytes(second.read_bytes()[:-512])
+    elif damage == "missing":
+        second.unlink()
+    with ShardWriter(tmp_path / "stopped", TASK, COLLECTION, samples_per_shard=2) as writer:
+        assert writer.kept == (6 if damage == "none" else 2)
+        for step in range(writer.kept, 9):
+            writer.add(sample_of(0, step))
+    write_frames(tmp_path / "whole", episodes=1, steps=9, samples_per_shard=2)
+    for path in (tmp_path / "whole").iterdir():
+        assert path.read_bytes() == (tmp_path / "stopped" / path.name).read_bytes()
+    assert len(list((tmp_path / "stopped").iterdir())) == 6
+
+
+def test_what_a_stopped_writer_finished_is_not_added_again(tmp_path: Path) -> None:
+    stop_writing(tmp_path, 4)
+    with (
+        ShardWriter(tmp_path, TASK, COLLECTION, samples_per_shard=2) as writer,
+        pytest.raises(DataError, match="000000-000003 was added after 000000-000003"),
+    ):
+        writer.add(sample_of(0, 3))
+
+
+def test_a_folder_begun_with_other_settings_is_refused_and_kept(tmp_path: Path) -> None:
+    stop_writing(tmp_path, 4)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.tar*")}
+    with (
+        pytest.raises(DataError, match=r"collection\.seed is 7, here it is 8; choose another"),
+        ShardWriter(tmp_path, TASK, {**COLLECTION, "seed": 8}),
+    ):
+        pass
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.tar*")} == before
+
+
+def test_a_second_writer_is_refused_while_the_first_one_writes(tmp_path: Path) -> None:
+    with ShardWriter(tmp_path, TASK, COLLECTION, samples_per_shard=2) as writer:
+        writer.add(sample_of(0, 0))
+        with pytest.raises(DataError, match="another process collects into"), ShardWriter(tmp_path, TASK, COLLECTION):
+            pass
+    assert sum(1 for _ in read_samples(tmp_path)) == 1
 
 
 def test_a_finished_folder_is_not_written_to(tmp_path: Path) -> None:
@@ -93,7 +153,7 @@ def test_a_key_is_taken_only_once(tmp_path: Path) -> None:
     with ShardWriter(tmp_path, TASK, COLLECTION, samples_per_shard=1) as writer:
         writer.add(sample_of(0, 0))
         writer.add(sample_of(0, 1))  # the first is in a shard on disk by now
-        with pytest.raises(DataError, match="000000-000000 was added twice"):
+        with pytest.raises(DataError, match="000000-000000 was added after 000000-000001: keys must ascend"):
             writer.add(sample_of(0, 0))
 
 

@@ -33,7 +33,7 @@ def tasks_folder() -> Path:
 @pytest.fixture(scope="session")
 def ray_running() -> Iterator[None]:
     """One small Ray for all tests; trainings inside it use it instead of starting their own."""
-    from rllib_envs.ray_session import ray_session
+    from lightning_modules.ray_session import ray_session
 
     with ray_session():
         yield

@@ -1,5 +1,10 @@
 """Collecting frames: what is in the shards, that it can be drawn again, and when it is not done again."""
 
+import pickle
+import signal
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +17,7 @@ from datamodules.errors import DataError, SettingsError
 from datamodules.manifest import read_manifest
 from datamodules.records import Sample
 from datamodules.shards import read_samples
-from datamodules.tasks import Task
+from datamodules.tasks import RenderSettings, Task
 from rllib_envs.collect import collect_frames, draw_policy
 from rllib_envs.settings import CollectSettings
 from rllib_envs.simulators import make_simulator
@@ -83,19 +88,51 @@ def test_folder_of_another_task_is_refused_and_kept(pole: Task, falling_pole: Ta
     assert read_manifest(tmp_path).digest == digest
 
 
-def test_interrupted_collection_starts_again(falling_pole: Task, tmp_path: Path) -> None:
-    class StoppedError(Exception):
-        """What a killed process leaves behind, without killing the test."""
+def killing_collector(task: Task, settings: CollectSettings, out: Path, frames: int) -> None:
+    """Collect in a process of its own that is killed, as by `kill -9`, after some frames."""
+    code = f"""
+import os, pickle, signal, sys
+from rllib_envs.collect import collect_frames
 
-    def stop(done: int, total: int, note: str = "") -> None:
-        if done == 20:
-            raise StoppedError
+def kill_in_time(done, total, note=""):
+    if done == {frames}:
+        os.kill(os.getpid(), signal.SIGKILL)
 
-    with pytest.raises(StoppedError):
-        collect_frames(falling_pole, FEW, tmp_path, 0, stop)
+task, settings, out = pickle.load(sys.stdin.buffer)
+collect_frames(task, settings, out, 0, kill_in_time)
+"""
+    killed = subprocess.run(
+        [sys.executable, "-c", code], input=pickle.dumps((task, settings, out)), capture_output=True, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+
+
+CUT = CollectSettings(frames=300, episode_steps=20)  # the first shard, of 256 samples, ends within an episode
+
+
+@pytest.mark.parametrize("simulator", ["cartpole-swingup", "Ant-v5"])
+def test_a_killed_collection_goes_on_and_ends_with_the_same_bytes(pole: Task, tmp_path: Path, simulator: str) -> None:
+    family = "gymnasium" if simulator == "Ant-v5" else "dm_control"
+    task = replace(pole, simulator=simulator, family=family, render=RenderSettings(32, 32))
+    collect_frames(task, CUT, tmp_path / "whole", seed=0)
+    killing_collector(task, CUT, tmp_path / "killed", frames=270)
     with pytest.raises(DataError, match="no finished data set"):
-        read_manifest(tmp_path)
-    assert collect_frames(falling_pole, FEW, tmp_path, seed=0).samples == 45
+        read_manifest(tmp_path / "killed")
+    reported: list[int] = []
+    result = collect_frames(task, CUT, tmp_path / "killed", 0, lambda done, total, note="": reported.append(done))
+    assert reported == list(range(257, 301))
+    assert (result.samples, result.collected_before) == (300, False)
+    names = sorted(path.name for path in (tmp_path / "whole").iterdir())
+    assert names == ["manifest.json", "shard-000000.tar", "shard-000001.tar"]
+    assert sorted(path.name for path in (tmp_path / "killed").iterdir()) == names
+    for name in names:
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
+
+
+def test_a_collection_begun_with_other_settings_is_refused(falling_pole: Task, tmp_path: Path) -> None:
+    killing_collector(falling_pole, CUT, tmp_path, frames=20)
+    with pytest.raises(DataError, match=r"collection\.frames is 300, here it is 301"):
+        collect_frames(falling_pole, replace(CUT, frames=301), tmp_path, seed=0)
 
 
 def test_progress_reaches_the_total(falling_pole: Task, tmp_path: Path) -> None:

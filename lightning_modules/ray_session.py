@@ -1,4 +1,4 @@
-"""Ray for one training in this process: as small and as quiet as it goes, or the cluster that is there."""
+"""Ray for one training or labelling: as small and as quiet as it goes, or the cluster that is there."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ import ray
 from datamodules.errors import SuiteError
 
 OBJECT_STORE_BYTES = 100 * 2**20
-"""Ray's own default takes 30 % of the memory; everything here runs in one process, which shares nothing"""
+"""Ray's own default takes 30 % of the memory; nothing large passes between processes here"""
 
 STARTS = 3
 """attempts to start it: Ray gives its own processes 30 seconds, which a busy machine does not always keep"""
