@@ -9,7 +9,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-VERSIONED_PACKAGES = ("torch", "timm", "open_clip_torch", "ray", "mujoco", "dm_control", "gymnasium", "numpy")
+VERSIONED_PACKAGES = (
+    "torch",
+    "timm",
+    "open_clip_torch",
+    "ray",
+    "mujoco",
+    "dm_control",
+    "gymnasium",
+    "numpy",
+    "onnxruntime",
+    "openvino",
+)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
