@@ -11,7 +11,7 @@ class FrameNetwork(nn.Module):
     """Frames uint8 (B, P, P, 3), 0 to 255 -> what the network gives for each of them, (B,) or (B, D)."""
 
     def __init__(self, network: nn.Module, pixels: int) -> None:
-        """Take a network of (B, 3, P, P) inputs, in eval mode on the CPU; it is not changed."""
+        """Take a network of (B, 3, P, P) inputs, in eval mode on the CPU. Its weights are shared, and laid out anew."""
         super().__init__()
         self.pixels = pixels
         # channels-last convolutions are up to twice as fast on CPUs, and frames arrive in that order
