@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BATCH_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-"""so close that padding adds at most half of the frames given, and at most a third from 3 on"""
+"""so close that padding adds less than half as many frames as are given"""
 
 Program = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 

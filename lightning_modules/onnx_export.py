@@ -1,7 +1,8 @@
 """A student as ONNX: `student.onnx`, written when a runtime first needs it, and tied to its weights by a digest."""
 
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,12 +29,12 @@ def student_onnx(folder: Path, network: FrameNetwork) -> bytes:
     """
     digest = student_digest(folder)
     path = folder / ONNX
-    with suppress(FileNotFoundError):
+    with suppress(OSError):
         content = path.read_bytes()
         if recorded_digest(content) == digest:
             return content
     content = export_onnx(network, digest)
-    with suppress(PermissionError, OSError):  # a folder that may only be read is a good place for students, too
+    with suppress(OSError):  # a folder that may only be read is a good place for students, too
         write_atomically(path, content)
     return content
 
@@ -55,7 +56,7 @@ def export_onnx(network: FrameNetwork, digest: str = "") -> bytes:
         raise MissingDependencyError(f"the package 'onnx' is not installed: {INSTALL}") from error
     free = {"frames": {0: "batch"}, "outputs": {0: "batch"}}
     example = torch.zeros((2, network.pixels, network.pixels, 3), dtype=torch.uint8)  # 1 would be taken for a constant
-    with TemporaryDirectory() as folder, warnings.catch_warnings(), torch.inference_mode():
+    with TemporaryDirectory() as folder, warnings.catch_warnings(), _attention_in_parts():
         # The exporter that replaces this one needs onnxscript, a further package. Tracing warns of Python conditions in
         # timm's code, all of them on the size of the frames, which is fixed.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -79,6 +80,17 @@ def export_onnx(network: FrameNetwork, digest: str = "") -> bytes:
     onnx.helper.set_model_props(model, {DIGEST: digest})
     content: bytes = model.SerializeToString()
     return content
+
+
+@contextmanager
+def _attention_in_parts() -> Iterator[None]:
+    """Run the block with torch's attention in single operations: ONNX has none for the fused one of eval mode."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def student_digest(folder: Path) -> str:

@@ -103,8 +103,11 @@ def _remembered(path: Path) -> Milliseconds | None:
     except (OSError, ValueError, KeyError):
         return None
     usable = isinstance(times, dict) and "torch" in times and times.keys() <= set(RUNTIMES)
-    numbers = [value for row in times.values() for value in row] if usable else [None]
-    return times if all(isinstance(value, float) and value > 0 for value in numbers) else None
+    return times if usable and all(map(_are_times, times.values())) else None
+
+
+def _are_times(row: Any) -> bool:
+    return isinstance(row, list) and len(row) == len(BATCH_SIZES) and all(type(ms) is float and ms > 0 for ms in row)
 
 
 def _open_all(names: Sequence[str], network: FrameNetwork, onnx: Onnx) -> dict[str, Runtime]:

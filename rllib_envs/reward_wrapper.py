@@ -9,8 +9,10 @@ For the tasks of this project `reward_env.RewardEnv` draws faster, exactly as th
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import gymnasium
+import numpy as np
 
-from datamodules.errors import DataError, SettingsError
+from datamodules.errors import SettingsError
+from datamodules.pixels import check_frames
 from rllib_envs.finite_reward import FiniteReward
 from rllib_envs.gl import prepare_gl
 from rllib_envs.square_frame import square_frame
@@ -71,8 +73,6 @@ class LearnedRewardWrapper(gymnasium.Wrapper[Any, Any, Any, Any]):
         """
         observation, true_reward, terminated, truncated, info = self.env.step(action)
         picture: Any = self.env.render()
-        dtype, shape = getattr(picture, "dtype", type(picture).__name__), getattr(picture, "shape", ())
-        if str(dtype) != "uint8" or len(shape) != 3 or shape[2] != 3:
-            raise DataError(f"the environment drew {dtype} {shape}: it must draw uint8 (height, width, 3), 0 to 255")
+        check_frames(picture[None] if isinstance(picture, np.ndarray) else picture)
         reward = float(self._reward(square_frame(picture, self._pixels)[None])[0])
         return observation, reward, terminated, truncated, {**info, "true_reward": float(true_reward)}
