@@ -27,13 +27,18 @@ def check_frames(frames: NDArray[Any] | Tensor, pixels: int | None = None) -> No
         raise DataError(f"frames have shape {shape}: it must be {rule}{hint}")
 
 
+def as_tensor(frames: NDArray[np.uint8]) -> Tensor:
+    """The same memory as a tensor where torch can take it, else a copy."""
+    # torch takes neither negative strides nor, without a warning, read-only memory
+    return torch.from_numpy(np.require(frames, requirements=("C", "W")))
+
+
 def to_model_input(frames: NDArray[np.uint8] | Tensor) -> Tensor:
     """Frames uint8 (B, H, W, 3), 0 to 255 -> float32 (B, 3, H, W), zero mean and unit variance over ImageNet.
 
     The result lies on the device of `frames`.
     """
-    # torch takes neither negative strides nor, without a warning, read-only memory: those are copied
-    tensor = torch.from_numpy(np.require(frames, requirements=("C", "W"))) if isinstance(frames, np.ndarray) else frames
+    tensor = as_tensor(frames) if isinstance(frames, np.ndarray) else frames
     # (x / 255 - mean) / std as one multiply-add, written channels-last in memory, which CPU convolutions prefer
     scale = torch.tensor([1.0 / (255.0 * std) for std in CHANNEL_STD], device=tensor.device)
     shift = torch.tensor(

@@ -10,7 +10,18 @@ from typing import Any
 
 from datamodules.whole_files import whole_file
 
-VERSIONED_PACKAGES = ("torch", "timm", "open_clip_torch", "ray", "mujoco", "dm_control", "gymnasium", "numpy")
+VERSIONED_PACKAGES = (
+    "torch",
+    "timm",
+    "open_clip_torch",
+    "ray",
+    "mujoco",
+    "dm_control",
+    "gymnasium",
+    "numpy",
+    "onnxruntime",
+    "openvino",
+)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -5,19 +5,21 @@ reward(frames)  # uint8 (batch, height, width, 3) -> float32 (batch,)
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from datamodules.pixels import check_frames, to_model_input
+from datamodules.pixels import check_frames
 from datamodules.tasks import Prompts
-from lightning_modules.fused import fuse_batch_norm
+from lightning_modules.frame_network import FrameNetwork
+from lightning_modules.onnx_export import student_onnx
 from lightning_modules.rewards import EmbeddingReward, Standardisation
+from lightning_modules.runtime_choice import open_fastest
+from lightning_modules.runtimes import Runtime, RuntimeName, open_runtime
 from lightning_modules.student_files import StudentCard, load_student
-from lightning_modules.student_network import StudentNetwork
 
 Frames = NDArray[np.uint8]
 Rewards = NDArray[np.float32]
@@ -49,25 +51,36 @@ class Teacher(Protocol):
 
 
 class StudentReward:
-    """A fitted student, on the CPU. Uses as many threads as torch is set to."""
+    """A fitted student, with as many threads as torch is set to when it is loaded."""
 
-    def __init__(self, network: StudentNetwork, card: StudentCard) -> None:
-        """Take a network in eval mode; `load` is the usual way."""
-        self.card = card
-        # channels-last convolutions are up to twice as fast on CPUs, and frames arrive in that order
-        self._network = fuse_batch_norm(network).to(memory_format=torch.channels_last)
+    def __init__(self, score: Runtime, card: StudentCard) -> None:
+        """Take a student that is ready to run; `load` is the usual way."""
+        self._score, self.card = score, card
 
     @classmethod
-    def load(cls, folder: Path | str) -> Self:
-        """Load a student folder. Raises DataError when it holds no student, or a damaged one."""
-        return cls(*load_student(Path(folder)))
+    def load(cls, folder: Path | str, runtime: RuntimeName | Literal["auto"] = "auto") -> Self:
+        """Load a student folder.
+
+        Args:
+            folder: what a fit has left behind.
+            runtime: what runs the network. 'auto' is the fastest of those installed here, timed once and remembered
+                (runtime_choice.py); 'torch' needs nothing else and gives the same numbers in all installations.
+
+        Raises:
+            DataError: the folder holds no student or a damaged one, or the runtime gives other numbers than torch.
+            UnknownNameError, MissingDependencyError: there is no such runtime, or it is not installed.
+        """
+        folder = Path(folder)
+        network, card = load_student(folder)
+        with_frames = FrameNetwork(network, card.pixels)
+        onnx = partial(student_onnx, folder, with_frames)
+        score = open_fastest(with_frames, onnx) if runtime == "auto" else open_runtime(runtime, with_frames, onnx)
+        return cls(score, card)
 
     def __call__(self, frames: Frames) -> Rewards:
         """Standardised reward of frames uint8 (B, P, P, 3): mean 0 and deviation 1 over the training frames."""
         check_frames(frames, self.card.pixels)
-        with torch.inference_mode():
-            rewards: Rewards = self._network(to_model_input(frames)).numpy()
-        return rewards
+        return self._score(frames)
 
     def raw(self, frames: Frames) -> Rewards:
         """The reward on the teacher's own scale (a cosine similarity where alpha is 0)."""

@@ -17,6 +17,8 @@ from lightning_modules.student_network import StudentNetwork
 
 SCHEMA_VERSION = 2
 WEIGHTS, CARD = "student.safetensors", "student.json"
+ONNX = "student.onnx"
+"""the same student as a graph, made from the other two when a runtime needs it (onnx_export.py)"""
 REMEDY = "fit it again with `python -m scripts.fit_student fit`"
 
 
@@ -48,7 +50,8 @@ class StudentCard:
 
 def save_student(folder: Path, network: StudentNetwork, card: StudentCard) -> None:
     """Write weights, then card, each whole or not at all; a folder without a card holds no student."""
-    (folder / CARD).unlink(missing_ok=True)  # never an old card beside new weights
+    for old in (CARD, ONNX):  # never an old one beside new weights
+        (folder / old).unlink(missing_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     write_atomically(folder / WEIGHTS, save(tensors))
     write_json(folder / CARD, {"schema_version": SCHEMA_VERSION, **asdict(card)})

@@ -7,13 +7,13 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
-from PIL import Image
 
 from datamodules.errors import DataError, SettingsError, UnknownNameError
 from datamodules.tasks import Camera, Task
 from rllib_envs.mujoco_scene import MujocoScene, MujocoSimulator
 from rllib_envs.rendering import check_frame_buffer
 from rllib_envs.simulators import ActionScale, Outcome, Simulator, draw_strength, unbounded_box
+from rllib_envs.square_frame import square_frame
 
 KINDS = ("gymnasium.envs.mujoco", "gymnasium.envs.classic_control")
 CANVAS_PIXELS = 336
@@ -149,8 +149,7 @@ class ClassicControlSimulator(_GymnasiumSimulator):
         if out is None:
             out = np.empty((pixels, pixels, 3), dtype=np.uint8)
         check_frame_buffer(out, pixels)
-        canvas = Image.fromarray(np.ascontiguousarray(self._environment.render()))
-        out[:] = np.asarray(_square(canvas).resize((pixels, pixels), Image.Resampling.BOX))
+        out[:] = square_frame(self._environment.render(), pixels)
         return out
 
     def close(self) -> None:
@@ -168,13 +167,3 @@ class ClassicControlSimulator(_GymnasiumSimulator):
         for memory in MEMORIES:
             if hasattr(environment, memory):
                 setattr(environment, memory, None)
-
-
-def _square(picture: Image.Image) -> Image.Image:
-    """Pad the shorter side with the picture's top left colour, the picture in the middle."""
-    side = max(picture.size)
-    if picture.size == (side, side):
-        return picture
-    padded = Image.new("RGB", (side, side), picture.getpixel((0, 0)))
-    padded.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
-    return padded

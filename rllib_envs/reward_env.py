@@ -17,17 +17,15 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
-from datamodules.errors import DataError
 from datamodules.tasks import Task
 from rllib_envs.episodes import Episode, Step
+from rllib_envs.finite_reward import FiniteReward
 from rllib_envs.gl import require_gl
 from rllib_envs.simulators import make_simulator
 
 if TYPE_CHECKING:  # brings torch, which the true reward can do without
     from lightning_modules.reward_function import RewardFunction
 
-NEUTRAL_REWARD = 0.0  # standardised rewards have mean 0
-MOST_NON_FINITE_CALLS = 100
 SEEDS_PER_RUNNER = 10_000
 
 Infos = dict[str, Any]
@@ -55,20 +53,19 @@ class Costs:
 
 
 class FrameReward:
-    """Calls a reward function on the present frames of simulators, and keeps what it cannot use from the agent.
-
-    A reward that is not finite would destroy the agent's weights for good: it becomes 0 and is counted, and a hundred
-    calls in a row with such a reward raise DataError.
-    """
+    """Calls a reward function on the present frames of simulators."""
 
     def __init__(self, task: Task, reward: "RewardFunction", count: int, costs: Costs) -> None:
         require_gl()
         pixels = task.render.frame_pixels
-        self.non_finite_rewards = 0
-        self._reward = reward
+        self._reward = FiniteReward(reward)
         self._costs = costs
         self._frames = np.empty((count, pixels, pixels, 3), dtype=np.uint8)
-        self._calls_in_a_row = 0
+
+    @property
+    def non_finite_rewards(self) -> int:
+        """Rewards that were NaN or infinite and were replaced by 0."""
+        return self._reward.non_finite_rewards
 
     def __call__(self, episodes: Sequence[Episode]) -> NDArray[np.float64]:
         """Draw and score the present state of these simulators, in one call. Returns float64 (len(episodes),)."""
@@ -77,27 +74,7 @@ class FrameReward:
             for frame, episode in zip(frames, episodes, strict=True):
                 episode.simulator.render(frame.shape[0], out=frame)
         with self._costs.measure("reward"):
-            rewards = np.asarray(self._reward(frames), dtype=np.float64)
-        if rewards.shape != (len(episodes),):
-            raise DataError(
-                f"the reward function gave shape {rewards.shape} for {len(episodes)} frames: "
-                f"it must give one number a frame, shape {(len(episodes),)}"
-            )
-        return self._finite(rewards)
-
-    def _finite(self, rewards: NDArray[np.float64]) -> NDArray[np.float64]:
-        usable = np.isfinite(rewards)
-        if usable.all():
-            self._calls_in_a_row = 0
-            return rewards
-        self.non_finite_rewards += int((~usable).sum())
-        self._calls_in_a_row += 1
-        if self._calls_in_a_row >= MOST_NON_FINITE_CALLS:
-            raise DataError(
-                f"the reward function gave NaN or infinity in {self._calls_in_a_row} calls in a row: "
-                "fit the student again, or check the teacher's weights and the prompts"
-            )
-        return np.where(usable, rewards, NEUTRAL_REWARD)
+            return self._reward(frames)
 
 
 class RewardVectorEnv(VectorEnv[Any, Any, Any]):

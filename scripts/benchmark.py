@@ -1,8 +1,8 @@
-"""Measure this project beside its peers on this machine: `rendering`, `agents`.
+"""Measure this project beside its peers on this machine: `rendering`, `agents`, `rewards`.
 
     python -m scripts.benchmark rendering
 
-Prints a table and writes runs/benchmarks/NAME/result.json with `ratios`. Rendering takes about a minute.
+Prints a table and writes runs/benchmarks/NAME/result.json with `ratios`. Rendering takes about a minute, rewards four.
 """
 
 import sys

@@ -47,7 +47,10 @@ def print_figures(title: str, figures: Mapping[str, Any]) -> None:
 
 
 def interleaved_medians(
-    peers: Mapping[str, Callable[[], object]], rounds: int, before: Callable[[int], object] = lambda number: None
+    peers: Mapping[str, Callable[[], object]],
+    rounds: int,
+    before: Callable[[int], object] = lambda number: None,
+    warm_up_rounds: int = WARM_UP_ROUNDS,
 ) -> dict[str, float]:
     """Median milliseconds of one call of each peer; the peers take turns, so they share the machine's moods.
 
@@ -55,11 +58,11 @@ def interleaved_medians(
     peer's first call in a turn: it pays for taking over from the other one.
     """
     times: dict[str, list[float]] = {name: [] for name in peers}
-    for number in range(WARM_UP_ROUNDS + rounds):
+    for number in range(warm_up_rounds + rounds):
         before(number)
         for name, peer in peers.items():
             peer()
             start = time.perf_counter()
             peer()
             times[name].append((time.perf_counter() - start) * 1000)
-    return {name: median(taken[WARM_UP_ROUNDS:]) for name, taken in times.items()}
+    return {name: median(taken[warm_up_rounds:]) for name, taken in times.items()}

@@ -46,13 +46,13 @@ def test_student_gives_what_its_network_gives(folder: Path) -> None:
     network, _ = made_student()
     with torch.inference_mode():
         expected = network(to_model_input(FRAMES)).numpy()
-    rewards = StudentReward.load(folder)(FRAMES)
+    rewards = StudentReward.load(folder, runtime="torch")(FRAMES)
     assert rewards.dtype == np.float32
     np.testing.assert_allclose(rewards, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_frames_do_not_depend_on_the_batch_they_come_in(folder: Path) -> None:
-    reward = StudentReward.load(folder)
+    reward = StudentReward.load(folder, runtime="torch")
     singly = [reward(FRAMES[index : index + 1])[0] for index in range(len(FRAMES))]
     np.testing.assert_allclose(reward(FRAMES), singly, rtol=1e-4, atol=1e-5)
 
