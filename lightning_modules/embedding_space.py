@@ -1,4 +1,4 @@
-"""What image embeddings show at all, whatever the sentence: how diverse the states are, how much true reward is in them."""
+"""What image embeddings show at all, whatever the sentence: how diverse the states are, what true reward they hold."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -86,7 +86,7 @@ def spearman_within_episode(student: Values, teacher: Values, episode: NDArray[A
 
 
 def spearman_by_episode(first: Values, second: Values, episode: NDArray[Any]) -> Values:
-    """Rank correlation inside each episode `(E,)`, in the order of `np.unique(episode)`; NaN where `second` is constant."""
+    """Rank correlation inside each episode `(E,)`, in `np.unique(episode)` order; NaN where `second` is constant."""
     return pearson_by_episode(ranks_by_episode(first, episode), ranks_by_episode(second, episode), episode)
 
 
