@@ -1,5 +1,6 @@
 """What an audit says in words: which sentence with which alpha, or none; on what frames; and what to beware of."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lightning_modules.reward_audit import Bounds
@@ -8,6 +9,8 @@ from sweeps.audit_verdict import COINCIDING, FEWEST_EPISODES, ORDER, Verdict, sh
 
 FEW_SUCCESSES = 20
 """fewer successes than this place the AUROC badly"""
+MOST_NAMES = 3
+"""more names than this make a sentence that nobody reads"""
 HARDLY_MATTERS = 0.02
 """a difference in agreement that is not worth choosing an alpha for"""
 CLEARLY_MORE = 20
@@ -36,18 +39,16 @@ def answer_of(found: Audit) -> Answer:
     """The answer for the whole list: its best candidate that is no control, at its best alpha."""
     best = found.ranking[0] if found.ranking else found.candidates[0]
     at, verdict = best.best, best.best.judgement.verdict
-    goal, with_alpha = _quoted(best), f"with alpha {at.alpha:g}"
+    goal, with_alpha = _quoted(best.candidate.goal), f"with alpha {at.alpha:g}"
     word, title = {
         "good": ("Yes.", f"Use {goal} {with_alpha}"),
         "weak": ("Perhaps.", f"The best there is, {goal} {with_alpha}, is weak"),
         "bad": ("No.", "None of these sentences is any good" if len(found.ranking) > 1 else f"Do not use {goal}"),
         "unknown": ("Not known.", "These frames cannot tell"),
     }[verdict]
-    if verdict == "good":
-        reasons = at.judgement.reasons
-    else:
-        reasons = (f"This is the best, {best.candidate.name} {with_alpha}:", *at.judgement.reasons)
-    return Answer(verdict, word, title, " ".join((*reasons, *_others(found))), best.candidate.name, at.alpha)
+    over = f" over the baseline {_quoted(best.candidate.baseline)}" if best.candidate.baseline else " without a baseline"
+    which = f"The best is '{best.candidate.name}' {with_alpha},{over}."
+    return Answer(verdict, word, title, " ".join((which, *at.judgement.reasons, *_others(found))), best.candidate.name, at.alpha)
 
 
 def coverage_of(found: Audit) -> str:
@@ -79,9 +80,9 @@ def remarks_on(each: AuditedCandidate) -> tuple[str, ...]:
     return (*_remarks_on_sentences(each), *_remarks_on_alpha(each))
 
 
-def _quoted(each: AuditedCandidate) -> str:
-    more = f" (and {len(each.candidate.goal) - 1} more)" if len(each.candidate.goal) > 1 else ""
-    return f"\N{LEFT DOUBLE QUOTATION MARK}{each.candidate.goal[0]}\N{RIGHT DOUBLE QUOTATION MARK}{more}"
+def _quoted(sentences: Sequence[str]) -> str:
+    more = f" (and {len(sentences) - 1} more)" if len(sentences) > 1 else ""
+    return f"\N{LEFT DOUBLE QUOTATION MARK}{sentences[0]}\N{RIGHT DOUBLE QUOTATION MARK}{more}"
 
 
 def _others(found: Audit) -> tuple[str, ...]:
@@ -94,7 +95,8 @@ def _others(found: Audit) -> tuple[str, ...]:
     count = f"{len(good)} of {len(ranking)} sentences are good"
     if not close:
         return (f"{count}.",)
-    return (f"{count}; these frames hardly tell {', '.join(close)} from it.",)
+    more = f" and {len(close) - MOST_NAMES} more" if len(close) > MOST_NAMES else ""
+    return (f"{count}; these frames hardly tell {', '.join(map(repr, close[:MOST_NAMES]))}{more} from it.",)
 
 
 def _hardly_differs(one: AuditedAlpha, other: AuditedAlpha) -> bool:

@@ -17,7 +17,7 @@ from datamodules.results import versions
 from sweeps.answer import duration
 from sweeps.audit import Audit, AuditedAlpha, AuditedCandidate
 from sweeps.audit_answer import answer_of, coverage_of, remarks_on, warnings_of
-from sweeps.audit_verdict import FAINT, FEWEST_EPISODES, FLAT, THRESHOLDS, interval, shown
+from sweeps.audit_verdict import FAINT, FEWEST_EPISODES, FLAT, THRESHOLDS, interval, plain_interval, shown
 from sweeps.pages import TEMPLATES, data_uri, write_page
 
 LIVE_FRAMES = 2_000
@@ -210,13 +210,13 @@ def _figures(found: Audit, figures: Any) -> dict[str, Any]:
     auroc = figures.auroc
     return {
         "spearman": shown(figures.spearman_within_episode),
-        "spearman_bounds": interval(figures.spearman_bounds),
+        "spearman_bounds": plain_interval(figures.spearman_bounds),
         "spearman_key": figures.spearman_within_episode,
         "pooled": shown(figures.spearman),
         "pearson": shown(figures.pearson),
         "pearson_key": figures.pearson,
         "auroc": None if auroc is None else shown(auroc, 3),
-        "auroc_bounds": None if figures.auroc_bounds is None else interval(figures.auroc_bounds),
+        "auroc_bounds": None if figures.auroc_bounds is None else plain_interval(figures.auroc_bounds),
         "auroc_key": auroc,
         "top_successes": figures.top_successes,
         "epic": shown(figures.epic),

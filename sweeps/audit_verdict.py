@@ -106,7 +106,12 @@ def shown(value: float, digits: int = 2) -> str:
 
 def interval(bounds: Bounds, digits: int = 2) -> str:
     """'95 % .89 to .93'."""
-    return f"95\N{NO-BREAK SPACE}% {shown(bounds.low, digits)} to {shown(bounds.high, digits)}"
+    return f"95\N{NO-BREAK SPACE}% {plain_interval(bounds, digits)}"
+
+
+def plain_interval(bounds: Bounds, digits: int = 2) -> str:
+    """'.89 to .93', where it has been said that it is one of 95 %."""
+    return f"{shown(bounds.low, digits)} to {shown(bounds.high, digits)}"
 
 
 def _grade(threshold: Threshold, value: float, low: float) -> Verdict:

@@ -3,7 +3,8 @@
 
 const ALPHAS_OF_CURVE = Array.from({ length: 21 }, (_, i) => i / 20);
 const SHOWN = 8;
-const VIRIDIS = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]]; // van der Walt and Smith 2015
+// Viridis (van der Walt and Smith 2015), its darkest end lifted so that it shows on a dark page.
+const VIRIDIS = [[104, 72, 150], [59, 102, 159], [33, 145, 140], [94, 201, 98], [253, 231, 37]];
 
 function unpacked(text, kind) {
   return text ? new kind(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer) : new kind(0);
@@ -56,7 +57,7 @@ class Chart {
     const context = canvas.getContext("2d");
     context.scale(sharp, sharp);
     context.font = `12px ${style.fontFamily}`;
-    const left = ticks ? 42 : 24, right = box.width - 10, top = 24, bottom = box.height - (ticks ? 40 : 24);
+    const left = ticks ? 42 : 24, right = box.width - 16, top = 24, bottom = box.height - (ticks ? 40 : 24);
     const toX = (value) => left + (value - x[0]) / (x[1] - x[0] || 1) * (right - left);
     const toY = (value) => bottom - (value - y[0]) / (y[1] - y[0] || 1) * (bottom - top);
     this.toX = toX;
