@@ -79,7 +79,7 @@ class RewardFigures:
     auroc_bounds: Bounds | None
     """its interval"""
     top_successes: int | None
-    """successes among the `TOP` frames with the highest reward (fewer where there are fewer frames); None: as above"""
+    """successes among the `TOP` frames with the highest reward (or the highest tenth of few); None: as above"""
     highest: tuple[int, ...]
     """numbers of the frames with the highest reward, highest first"""
     lowest: tuple[int, ...]
@@ -139,8 +139,8 @@ class Truth:
 
     @property
     def top(self) -> int:
-        """How many frames make the top."""
-        return min(TOP, self.reward.size)
+        """How many frames make the top: `TOP`, or a tenth of fewer than ten times as many."""
+        return min(TOP, max(1, self.reward.size // 10))
 
     def _attainable(self) -> Values:
         """By episode; NaN where the true reward is constant.

@@ -46,9 +46,13 @@ def answer_of(found: Audit) -> Answer:
         "bad": ("No.", "None of these sentences is any good" if len(found.ranking) > 1 else f"Do not use {goal}"),
         "unknown": ("Not known.", "These frames cannot tell"),
     }[verdict]
-    over = f" over the baseline {_quoted(best.candidate.baseline)}" if best.candidate.baseline else " without a baseline"
+    over = (
+        f" over the baseline {_quoted(best.candidate.baseline)}" if best.candidate.baseline else " without a baseline"
+    )
     which = f"The best is '{best.candidate.name}' {with_alpha},{over}."
-    return Answer(verdict, word, title, " ".join((which, *at.judgement.reasons, *_others(found))), best.candidate.name, at.alpha)
+    return Answer(
+        verdict, word, title, " ".join((which, *at.judgement.reasons, *_others(found))), best.candidate.name, at.alpha
+    )
 
 
 def coverage_of(found: Audit) -> str:

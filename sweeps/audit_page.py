@@ -1,4 +1,4 @@
-"""An audit's page: the answer and all figures in plain HTML, and a sample of the frames that follows a slider for alpha."""
+"""An audit's page: the answer and all figures as plain HTML, and a sample of the frames that follows a slider."""
 
 import base64
 import hashlib
@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 from PIL import Image
 
 from datamodules.results import versions
+from lightning_modules.reward_audit import RewardFigures
 from sweeps.answer import duration
 from sweeps.audit import Audit, AuditedAlpha, AuditedCandidate
 from sweeps.audit_answer import answer_of, coverage_of, remarks_on, warnings_of
@@ -42,7 +43,7 @@ def write_audit_page(path: Path, found: Audit, result: Mapping[str, Any]) -> Pat
             "tiles": _tiles(found, result),
             "warnings": warnings_of(found),
             "table": [_row(found, each) for each in found.candidates],
-            "linear": _figures(found, found.linear),
+            "linear": _figures(found.linear),
             "successes_known": found.truth.success is not None,
             "top": found.truth.top,
             "attainable": shown(found.truth.attainable) if found.truth.attainable < 0.995 else None,
@@ -53,7 +54,11 @@ def write_audit_page(path: Path, found: Audit, result: Mapping[str, Any]) -> Pat
             "limits": {"episodes": FEWEST_EPISODES, "flat": f"{FLAT:g}", "faint": f"{FAINT:.0%}"},
             "shares": [f"{share:.0%}" for share in found.diversity.shares],
             "dimensions": f"{found.diversity.effective_dimensions:.1f}",
-            "live": {"frames": len(rows), "all": found.truth.reward.size, "episodes": _count(found.truth.episode[rows])},
+            "live": {
+                "frames": len(rows),
+                "all": found.truth.reward.size,
+                "episodes": _count(found.truth.episode[rows]),
+            },
             "data": script_json(live_data(found, rows)),
             "script": script,
             "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -196,16 +201,16 @@ def _row(found: Audit, each: AuditedCandidate) -> dict[str, Any]:
         "rank": found.ranks[each.candidate.name],
         "reasons": each.best.judgement.reasons,
         "remarks": remarks_on(each),
-        "alphas": [_alpha_row(found, at) for at in each.alphas],
-        **_figures(found, each.best.figures),
+        "alphas": [_alpha_row(at) for at in each.alphas],
+        **_figures(each.best.figures),
     }
 
 
-def _alpha_row(found: Audit, at: AuditedAlpha) -> dict[str, Any]:
-    return {"alpha": f"{at.alpha:g}", "verdict": at.judgement.verdict, **_figures(found, at.figures)}
+def _alpha_row(at: AuditedAlpha) -> dict[str, Any]:
+    return {"alpha": f"{at.alpha:g}", "verdict": at.judgement.verdict, **_figures(at.figures)}
 
 
-def _figures(found: Audit, figures: Any) -> dict[str, Any]:
+def _figures(figures: RewardFigures) -> dict[str, Any]:
     """The table's figures of one reward in words; their sort keys beside them."""
     auroc = figures.auroc
     return {
@@ -223,7 +228,7 @@ def _figures(found: Audit, figures: Any) -> dict[str, Any]:
         "epic_key": figures.epic,
         "std": f"{figures.std:.2g}",
         "std_key": figures.std,
-        "range": f"{figures.histogram.low:.3g} to {figures.histogram.high:.3g}",
+        "range": f"{figures.histogram.low:.3f} to {figures.histogram.high:.3f}".replace("-", "\N{MINUS SIGN}"),
     }
 
 

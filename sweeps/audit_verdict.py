@@ -37,7 +37,8 @@ SEPARATION = Threshold(
     "Hosmer and Lemeshow 2000 call .8 excellent and anything below .7 not acceptable",
 )
 TOP = Threshold(
-    "Successes among the 100 frames it likes best (0 is their share among all frames, 1 is all that there are)",
+    "Successes among the 100 frames it likes best, or the best tenth of fewer than 1,000 (0 is their share among all "
+    "frames, 1 is all that there are)",
     0.2,
     0.1,
     "an agent climbs to the top of its reward; the demo's cart-pole sentence stands at about a quarter, and its agent "
@@ -92,14 +93,17 @@ def judge(figures: RewardFigures, truth: Truth, widest: float) -> Judgement:
             f"It varies {widest / figures.std:.0f} times less than the widest reward of this list (standard deviation "
             f"{figures.std:.2g}): these frames hardly differ in what the sentence says."
         )
-    doubts = _doubts(truth)
-    verdict: Verdict = "bad" if "bad" in grades else "unknown" if doubts else "weak" if "weak" in grades else "good"
-    return Judgement(verdict, agreement, (*reasons, *doubts))
+    if too_few := _too_few(truth):
+        return Judgement("unknown", agreement, (*reasons, too_few))
+    if "bad" not in grades and (unseen := _unseen(truth)):
+        return Judgement("unknown", agreement, (*reasons, unseen))
+    verdict: Verdict = "bad" if "bad" in grades else "weak" if "weak" in grades else "good"
+    return Judgement(verdict, agreement, tuple(reasons))
 
 
 def shown(value: float, digits: int = 2) -> str:
     """A correlation as papers write it: .91, a true minus sign, no leading zero."""
-    text = f"{value:.{digits}f}"
+    text = f"{value:z.{digits}f}"
     text = text.replace("0.", ".", 1) if abs(float(text)) < 1 else text
     return text.replace("-", "\N{MINUS SIGN}")
 
@@ -167,17 +171,22 @@ def _top(figures: RewardFigures, truth: Truth) -> _Measure | None:
     return _Measure(grade, value, f"{reason}.")
 
 
-def _doubts(truth: Truth) -> tuple[str, ...]:
-    """Why these frames cannot show that a reward is good."""
+def _too_few(truth: Truth) -> str:
+    """Why these frames cannot judge any reward; empty if they can."""
     if not truth.varies:
-        return ("The true reward never changes inside an episode, so there is nothing to compare with.",)
+        return "The true reward never changes inside an episode, so there is nothing to compare with."
     if truth.judged_episodes < FEWEST_EPISODES:
         return (
             f"The true reward changes inside only {truth.judged_episodes} episodes, which is too few to tell "
-            f"(at least {FEWEST_EPISODES}).",
+            f"(at least {FEWEST_EPISODES})."
         )
+    return ""
+
+
+def _unseen(truth: Truth) -> str:
+    """Why these frames cannot show that a reward is good; empty if they can."""
     if truth.successes == 0:
-        return ("No frame is a success, so nobody can see whether the top of the reward is the goal.",)
+        return "No frame is a success, so nobody can see whether the top of the reward is the goal."
     if truth.successes == truth.reward.size:
-        return ("Every frame is a success, so nobody can see whether other states are told apart.",)
-    return ()
+        return "Every frame is a success, so nobody can see whether other states are told apart."
+    return ""

@@ -33,7 +33,7 @@ function readData(content) {
 
 /** .91 with a true minus sign and without a leading zero. */
 function words(value, digits = 2) {
-  return value === null ? "none" : value.toFixed(digits).replace(/^(-?)0(?=\.)/, "$1").replace("-", "\u2212");
+  return value === null ? "none" : value.toFixed(digits).replace(/^-(?=[0.]+$)/, "").replace(/^(-?)0(?=\.)/, "$1").replace("-", "\u2212");
 }
 
 function viridis(share) {
@@ -79,9 +79,9 @@ class Chart {
   }
 }
 
-/** Round values that divide a range into about four. */
+/** Round values that divide a range into about five. */
 function steps(low, high) {
-  const rough = (high - low) / 4 || 1, power = 10 ** Math.floor(Math.log10(rough));
+  const rough = (high - low) / 5 || 1, power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((each) => each >= rough * 0.999);
   const first = Math.ceil(low / step - 1e-9), count = Math.floor(high / step + 1e-9) - first + 1;
   return Array.from({ length: Math.max(0, count) }, (_, i) => (first + i) * step);
