@@ -81,9 +81,33 @@ def spearman_within_episode(student: Values, teacher: Values, episode: NDArray[A
 
     Episodes whose teacher reward never changes have no order to agree with and are left out; 0 when none is left.
     """
-    parts = [(student[mine], teacher[mine]) for mine in (episode == name for name in np.unique(episode))]
-    scores = [spearman(ours, theirs) for ours, theirs in parts if np.ptp(theirs) > 0]
-    return float(np.mean(scores)) if scores else 0.0
+    scores = spearman_by_episode(student, teacher, episode)
+    return float(np.nanmean(scores)) if np.isfinite(scores).any() else 0.0
+
+
+def spearman_by_episode(first: Values, second: Values, episode: NDArray[Any]) -> Values:
+    """Rank correlation inside each episode `(E,)`, in `np.unique(episode)` order; NaN where `second` is constant."""
+    return pearson_by_episode(ranks_by_episode(first, episode), ranks_by_episode(second, episode), episode)
+
+
+def pearson_by_episode(first: Values, second: Values, episode: NDArray[Any]) -> Values:
+    """Linear correlation inside each episode `(E,)`, as `spearman_by_episode`."""
+    _, starts, group, lengths = np.unique(episode, return_index=True, return_inverse=True, return_counts=True)
+    # Less its first value a constant episode is exactly 0; less its mean it would be rounding noise.
+    shifted = [side - side[starts][group] for side in (first, second)]
+    one, two = (side - (np.bincount(group, side) / lengths)[group] for side in shifted)
+    power = np.bincount(group, one**2), np.bincount(group, two**2)
+    scale = np.sqrt(power[0] * power[1])
+    score = np.divide(np.bincount(group, one * two), scale, out=np.zeros_like(scale), where=scale > 0)
+    return np.where(power[1] > 0, np.clip(score, -1.0, 1.0), np.nan)
+
+
+def ranks_by_episode(values: Values, episode: NDArray[Any]) -> Values:
+    """Each value's rank inside its episode `(N,)`, from 1, ties sharing their mean rank."""
+    _, group, lengths = np.unique(episode, return_inverse=True, return_counts=True)
+    place = stats.rankdata(values, "dense")
+    ranks = stats.rankdata(group * (place.max() + 1) + place)
+    return np.asarray(ranks - (np.cumsum(lengths) - lengths)[group], np.float64)
 
 
 def pairwise_order_accuracy(student: Values, teacher: Values) -> float:

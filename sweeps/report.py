@@ -1,19 +1,17 @@
 """A trial's folder -> `report.html`: one page that opens from disk, with every picture and the video inside it."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from datamodules.results import write_atomically
 from sweeps import figures
 from sweeps.answer import BY_SENTENCE, answer_of, duration, number, returns_in_words, total_seconds
+from sweeps.pages import data_uri, settings_in_rows, write_page
 from sweeps.trial_files import RewardedFrame, TrialFiles, read_trial
 
 VIDEO_BYTES = 3_500_000
@@ -42,18 +40,7 @@ def write_report(trial: Path) -> Path:
         DataError: the folder holds no trial, or one of its files is damaged.
     """
     files = read_trial(trial)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    page = environment.get_template("page.html.j2").render(page_content(files))
-    path = trial / "report.html"
-    write_atomically(path, page.encode())
-    return path
+    return write_page(trial / "report.html", "page.html.j2", page_content(files))
 
 
 def page_content(files: TrialFiles) -> dict[str, Any]:
@@ -80,7 +67,7 @@ def page_content(files: TrialFiles) -> dict[str, Any]:
         "student": _student(files.student),
         "frames": _frame_rows(files),
         "costs": _costs(files),
-        "settings": _flat(result.get("settings", {})),
+        "settings": settings_in_rows(result.get("settings", {})),
         "versions": result.get("versions", {}),
         "command": result.get("command"),
         "mlflow": result.get("mlflow"),
@@ -93,7 +80,7 @@ def _title(goal: Sequence[str]) -> str:
 
 
 def _figures(files: TrialFiles) -> dict[str, str | None]:
-    drawn = {name: _uri("image/svg+xml", drawing.svg()) for name, drawing in figures.draw_figures(files).items()}
+    drawn = {name: data_uri("image/svg+xml", drawing.svg()) for name, drawing in figures.draw_figures(files).items()}
     return {name: drawn.get(name) for name in figures.NAMES}
 
 
@@ -149,7 +136,7 @@ def _frame_rows(files: TrialFiles) -> list[tuple[str, list[dict[str, str]]]]:
 
 def _thumbnail(frame: RewardedFrame) -> dict[str, str]:
     return {
-        "image": _uri("image/png", _png(frame.pixels)),
+        "image": data_uri("image/png", _png(frame.pixels)),
         "student": f"{frame.student:.3f}",
         "teacher": f"{frame.teacher:.3f}",
     }
@@ -189,18 +176,4 @@ def _video(path: Path | None) -> dict[str, str | None] | None:
         return None
     if path.stat().st_size > VIDEO_BYTES:
         return {"inside": None, "beside": f"{path.parent.name}/{path.name}"}
-    return {"inside": _uri("video/mp4", path.read_bytes()), "beside": None}
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    rows: list[tuple[str, str]] = []
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            rows += _flat(value, f"{prefix}{key}.")
-        else:
-            rows.append((f"{prefix}{key}", "not set" if value is None else str(value)))
-    return rows
-
-
-def _uri(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+    return {"inside": data_uri("video/mp4", path.read_bytes()), "beside": None}

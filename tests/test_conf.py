@@ -13,11 +13,18 @@ from lightning_modules.sentences import read_sentences
 from lightning_modules.settings import TeacherSettings
 from rllib_envs.settings import SacSettings
 from scripts.fit_student import main as fit_student
+from sweeps.audit_settings import PromptList
 from sweeps.settings import TrialConfig
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
-TYPES: dict[str, type] = {"tasks": Task, "teacher": TeacherSettings, "sac": SacSettings, "trials": TrialConfig}
+TYPES: dict[str, type] = {
+    "audits": PromptList,
+    "tasks": Task,
+    "teacher": TeacherSettings,
+    "sac": SacSettings,
+    "trials": TrialConfig,
+}
 HEAVY = {"torch", "ray", "pytorch_lightning", "open_clip", "mlflow", "mujoco", "matplotlib"}
 SENTENCES = CONF / "teacher" / "captions.yaml"
 
@@ -44,6 +51,14 @@ def test_file_holds_valid_settings(path: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("path", sorted((CONF / "tasks").glob("*.yaml")), ids=name_of)
 def test_task_is_named_after_its_file(path: Path) -> None:
     assert parse(path).name == path.stem
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "audits").glob("*.yaml")), ids=name_of)
+def test_audit_has_eight_candidates_or_more_controls_and_its_tasks_own_prompts(path: Path) -> None:
+    candidates, own = parse(path).candidates, parse(CONF / "tasks" / path.name).prompts
+    assert len(candidates) >= 8
+    assert {each.control for each in candidates} == {True, False}
+    assert (own.goal, own.baseline) in [(each.goal, each.baseline) for each in candidates]
 
 
 def test_captions_are_valid_in_both_parts() -> None:

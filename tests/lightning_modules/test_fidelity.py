@@ -8,7 +8,15 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from datamodules.errors import DataError
-from lightning_modules.fidelity import epic_distance, measure_fidelity, pairwise_order_accuracy, spearman_within_episode
+from lightning_modules.fidelity import (
+    epic_distance,
+    measure_fidelity,
+    pairwise_order_accuracy,
+    pearson_by_episode,
+    ranks_by_episode,
+    spearman_by_episode,
+    spearman_within_episode,
+)
 
 Values = NDArray[np.float64]
 
@@ -85,3 +93,27 @@ def test_rewards_that_are_not_finite_are_refused() -> None:
 def test_lengths_that_do_not_match_are_refused(lengths: tuple[int, int, int]) -> None:
     with pytest.raises(DataError, match="one value a frame"):
         measure_fidelity(*(np.arange(length, dtype=float) for length in lengths))
+
+
+def test_correlations_by_episode_are_those_of_scipy_in_any_order_of_frames() -> None:
+    student, teacher, episode = related_rewards()
+    shuffled = np.random.default_rng(2).permutation(student.size)
+    student, teacher, episode = student[shuffled], teacher[shuffled], episode[shuffled]
+    expected = [stats.spearmanr(student[episode == e], teacher[episode == e]).statistic for e in range(6)]
+    np.testing.assert_allclose(spearman_by_episode(student, teacher, episode), expected)
+    linear = [stats.pearsonr(student[episode == e], teacher[episode == e]).statistic for e in range(6)]
+    np.testing.assert_allclose(pearson_by_episode(student, teacher, episode), linear)
+
+
+def test_ranks_by_episode_are_those_of_scipy() -> None:
+    student, _, episode = related_rewards()
+    expected = np.concatenate([stats.rankdata(student[episode == e]) for e in range(6)])
+    np.testing.assert_array_equal(ranks_by_episode(student, episode), expected)
+
+
+def test_constant_sides_of_an_episode() -> None:
+    episode = np.repeat([4, 7], 3)
+    constant = np.full(6, 0.1)  # 0.1 * 3 / 3 is not 0.1
+    varied = np.array([1.0, 2, 3, 3, 2, 1])
+    np.testing.assert_array_equal(pearson_by_episode(constant, varied, episode), [0.0, 0.0])
+    assert np.isnan(pearson_by_episode(varied, constant, episode)).all()

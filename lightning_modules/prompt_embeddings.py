@@ -1,0 +1,34 @@
+"""Sentences added to a labelled data set: its teacher embeds them, and no frame is looked at."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from datamodules.errors import DataError
+from datamodules.manifest import Manifest
+from lightning_modules.settings import TeacherSettings
+from lightning_modules.teacher import ClipTeacher, check_prompts
+
+
+def add_sentences(labels: Path, manifest: Manifest, settings: TeacherSettings, sentences: Sequence[str]) -> Manifest:
+    """Embed the sentences that the manifest lacks, and write it; returns it with every sentence in it.
+
+    Raises:
+        DataError: the data set was labelled by another teacher.
+        SettingsError, UnknownNameError, MissingDependencyError: as `teacher.check_prompts` and `ClipTeacher`.
+    """
+    missing = [sentence for sentence in dict.fromkeys(sentences) if sentence not in manifest.prompts]
+    if not missing:
+        return manifest
+    check_prompts(settings, missing)
+    teacher, labelled_by = ClipTeacher(settings), manifest.teacher
+    assert labelled_by is not None, "the caller checks it"
+    if teacher.digest != labelled_by.digest:
+        raise DataError(
+            f"{labels} was labelled by {labelled_by.name} (weights {labelled_by.digest[:12]}), not by {teacher.name} "
+            f"(weights {teacher.digest[:12]}): give that teacher, since embeddings of two teachers cannot be compared"
+        )
+    embeddings = teacher.embed_prompts(missing).tolist()
+    grown = replace(manifest, prompts={**manifest.prompts, **dict(zip(missing, embeddings, strict=True))})
+    grown.write(labels)
+    return grown
