@@ -67,6 +67,8 @@ def test_frames_against_the_schema_are_refused(frame: np.ndarray) -> None:
     ("field", "value", "message"),
     [
         ("embedding", np.ones(8, np.float16), "has norm 2.828"),
+        ("embedding", np.full(8, 0.43, np.float16), "has norm 1.216"),
+        ("embedding", np.zeros(8, np.float16), "has norm 0"),
         ("embedding", np.full(8, np.nan, np.float16), "not finite"),
         ("embedding", np.eye(8, dtype=np.float32)[0], "given float32"),
         ("state", np.zeros((2, 2)), "one dimension"),
@@ -77,6 +79,15 @@ def test_frames_against_the_schema_are_refused(frame: np.ndarray) -> None:
 def test_fields_against_the_schema_are_refused(field: str, value: object, message: str) -> None:
     with pytest.raises(DataError, match=message):
         encode(replace(sample_of(0, 0), **{field: value}))
+
+
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_embeddings_of_several_clips_one_after_the_other_are_kept(parts: int) -> None:
+    generator = np.random.default_rng(parts)
+    vectors = [generator.normal(size=8 * (number + 1)) for number in range(parts)]
+    embedding = np.concatenate([vector / np.linalg.norm(vector) for vector in vectors]).astype(np.float16)
+    sample = replace(sample_of(0, 0, labelled=True), embedding=embedding)
+    np.testing.assert_array_equal(decode(sample.key, encode(sample)).embedding, embedding)
 
 
 def zip_archive() -> bytes:

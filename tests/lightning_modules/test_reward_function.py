@@ -32,6 +32,7 @@ def folder(tmp_path: Path) -> Path:
 class FirstPixelTeacher:
     """Embeds a frame by its first pixel alone, so that a wrong frame, order or index shows."""
 
+    dims = (2,)
     SENTENCES: ClassVar = {"goal": (1.0, 0.0), "baseline": (0.6, 0.8)}
 
     def embed_frames(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -103,8 +104,15 @@ def test_teacher_reward_follows_the_definition_of_the_projection() -> None:
 
 def test_teacher_reward_is_standardised_on_request() -> None:
     frames = np.zeros((1, 4, 4, 3), np.uint8)  # cosine 1
-    reward = TeacherReward(FirstPixelTeacher(), Prompts(("goal",)), Standardisation(mean=0.5, std=0.25))
+    reward = TeacherReward(FirstPixelTeacher(), Prompts(("goal",)), [Standardisation(mean=0.5, std=0.25)])
     np.testing.assert_allclose(reward(frames), [2.0])
+
+
+def test_scales_are_those_of_the_frames_they_are_asked_for() -> None:
+    frames = np.zeros((2, 4, 4, 3), np.uint8)
+    frames[:, 0, 0, 0] = [0, 255]  # cosine 1 and 0
+    (scale,) = TeacherReward(FirstPixelTeacher(), Prompts(("goal",))).scales_on(frames)
+    assert (scale.mean, scale.std) == (pytest.approx(0.5), pytest.approx(0.5))
 
 
 def test_random_reward_is_repeatable_noise_of_unit_scale() -> None:

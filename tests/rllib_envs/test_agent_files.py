@@ -23,9 +23,16 @@ ARM = spaces.Box(-1.0, 1.0, (2,), np.float32)
 
 
 def card_of(task: Task, tmp_path: Path) -> AgentCard:
-    teacher = TeacherSettings("ViT-B-32", "openai", simulators=("cartpole",))
+    teacher = TeacherSettings(("ViT-B-32", "ViT-L-14"), ("openai", "openai"), simulators=("cartpole",))
     return AgentCard(
-        task, "student", SAC, 3, tmp_path / "t" / "student", "ab" * 32, teacher, Standardisation(0.25, 0.5)
+        task,
+        "student",
+        SAC,
+        3,
+        tmp_path / "t" / "student",
+        "ab" * 32,
+        teacher,
+        (Standardisation(0.25, 0.5), Standardisation(0.1, 2.0)),
     )
 
 
