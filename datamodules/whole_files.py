@@ -44,7 +44,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 def remove_partial_files(path: Path) -> None:
     """Remove what killed writers of `path` left beside it. Only for who knows that nobody writes it now."""
-    for partial in path.parent.glob(f".{path.name}.*.part"):
+    for partial in path.parent.glob(f".{path.name}.[0-9]*.part"):
         partial.unlink(missing_ok=True)
 
 

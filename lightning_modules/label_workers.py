@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,9 @@ class Request:
     frames: Path
     """folder of collected frames, absolute"""
     teacher: TeacherSettings
-    """who labels; paths absolute"""
+    """who labels"""
+    place: Path
+    """working directory of the command, in which relative paths of the settings start"""
     out: Path
     """folder for the labels, absolute"""
     prompts: tuple[str, ...]
@@ -96,6 +98,7 @@ class LabelWorker:
     def label(self, request: Request) -> Iterator[Tally | Ended]:
         """Load the teacher and label until everything is labelled; yields after every batch and at the end."""
         torch.set_num_threads(self._threads)
+        os.chdir(request.place)
         try:
             source = FrameSource(request.frames, request.follow)
             teacher = ClipTeacher(request.teacher)
@@ -202,7 +205,7 @@ def label_with_workers(
         SuiteError: as `label_frames`; more workers than GPUs or cores; no room on the cluster; workers that keep dying.
     """
     start = time.monotonic()
-    request = Request(frames.resolve(), _with_absolute_paths(settings), out.resolve(), tuple(prompts), follow)
+    request = Request(frames.resolve(), settings, Path.cwd(), out.resolve(), tuple(prompts), follow)
     source = FrameSource(request.frames, follow)
     folder = LabelFolder(request.out, source)
     prepare(source, folder)
@@ -254,12 +257,3 @@ def plan_workers(settings: TeacherSettings, workers: int | None, machines: Seque
         raise SettingsError(f"workers is {wanted}, but there are {sum(cores)} CPU cores: ask for at most {sum(cores)}")
     each = next(size for size in range(max(cores), 0, -1) if sum(count // size for count in cores) >= wanted)
     return Share(wanted, cpus=each, gpus=0)
-
-
-def _with_absolute_paths(settings: TeacherSettings) -> TeacherSettings:
-    """Workers have a working directory of their own."""
-    models, weights = (
-        tuple(str(Path(name).resolve()) if Path(name).exists() else name for name in names)
-        for names in zip(*settings.clips, strict=True)
-    )
-    return replace(settings, model=models, weights=weights)

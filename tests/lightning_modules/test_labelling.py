@@ -2,9 +2,11 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from multiprocessing import get_context
@@ -13,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import open_clip
 import pytest
-import torch
 from safetensors.torch import save_file
 
 from datamodules.errors import DataError, SettingsError
@@ -26,29 +27,14 @@ from lightning_modules.labelling import label_frames
 from lightning_modules.settings import TeacherSettings
 from lightning_modules.teacher import ClipTeacher
 from tests.data_sets import frame_of, write_frames, write_labels
+from tests.lightning_modules.tiny_teacher import CONFIG, contents, write_teacher
 
 EPISODES, STEPS, SHARD, BATCH = 10, 3, 8, 3  # 30 samples in shards of 8, 8, 8 and 6; three teacher calls a full shard
-CONFIG = {
-    "embed_dim": 24,
-    "vision_cfg": {"image_size": 24, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
-}
-
-
-def write_teacher(folder: Path, seed: int) -> TeacherSettings:
-    """Configuration and checkpoint of a small CLIP with random weights."""
-    config = folder / "tiny-labelling-clip.json"
-    config.write_text(json.dumps(CONFIG))
-    open_clip.add_model_config(config)
-    torch.manual_seed(seed)
-    weights = folder / f"tiny-{seed}.safetensors"
-    save_file(open_clip.create_model("tiny-labelling-clip").state_dict(), weights)
-    return TeacherSettings(model=str(config), weights=str(weights), batch_size=BATCH, device="cpu")
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> TeacherSettings:
-    return write_teacher(tmp_path_factory.mktemp("teacher"), seed=0)
+    return write_teacher(tmp_path_factory.mktemp("teacher"), batch_size=BATCH)
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +55,6 @@ def labels(tmp_path_factory: pytest.TempPathFactory, frames: Path, teacher: Clip
     return out
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.glob("shard-*.tar"))}
-
-
 def label_until(calls: int, frames: Path, teacher: ClipTeacher, out: Path) -> None:
     """Label in a process of its own that is killed, as by `kill -9`, after some teacher calls."""
 
@@ -91,6 +73,10 @@ def label_until(calls: int, frames: Path, teacher: ClipTeacher, out: Path) -> No
     process.start()
     process.join(60)
     assert process.exitcode == -signal.SIGKILL
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 def noting(notes: list[tuple[int, int]]) -> Report:
@@ -155,13 +141,14 @@ def test_a_killed_run_goes_on_after_the_last_finished_shard(
 ) -> None:
     label_until(calls, frames, teacher, tmp_path)
     assert len(contents(tmp_path)) == finished
+    (tmp_path / ".shard-000003.tar.1.part").write_bytes(b"killed while it wrote")
     with pytest.raises(DataError, match=r"manifest\.json is missing"):
         read_manifest(tmp_path)
     result = label_frames(frames, teacher, tmp_path)
     assert result.teacher_queries == max(30 - SHARD * finished, 0)
     assert contents(tmp_path) == contents(labels)
     assert read_manifest(tmp_path) == read_manifest(labels)
-    assert not (tmp_path / "unfinished").exists()
+    assert names_in(tmp_path) == names_in(labels)
 
 
 def test_killed_again_and_again_it_still_ends_with_the_same_bytes(
@@ -191,6 +178,65 @@ def test_damaged_shards_of_finished_labels_are_repaired_and_prompts_stay(
     result = label_frames(frames, teacher, tmp_path)
     assert (result.teacher_queries, result.total_teacher_queries) == (6, 36)
     assert "a red pole" in result.prompts
+    assert contents(tmp_path) == contents(labels)
+
+
+def test_a_repair_that_was_killed_goes_on_and_its_queries_are_counted_once(
+    frames: Path, labels: Path, teacher: ClipTeacher, tmp_path: Path
+) -> None:
+    label_frames(frames, teacher, tmp_path, ["a red pole"])
+    for name in ("shard-000000.tar", "shard-000002.tar"):
+        (tmp_path / name).write_bytes(b"damaged")
+    label_until(4, frames, teacher, tmp_path)  # one of the two and a call of the other
+    result = label_frames(frames, teacher, tmp_path)
+    assert (result.teacher_queries, result.total_teacher_queries) == (8, 30 + 8 + 8)
+    assert result.prompts == ("a pole upright", "a pole", "a red pole")
+    assert contents(tmp_path) == contents(labels)
+
+
+def test_a_run_killed_between_manifest_and_end_is_concluded(
+    frames: Path, labels: Path, teacher: ClipTeacher, tmp_path: Path
+) -> None:
+    label_until(11, frames, teacher, tmp_path)  # everything labelled, nothing concluded
+    shutil.copytree(tmp_path / "unfinished", tmp_path / "kept")
+    label_frames(frames, teacher, tmp_path, ["a red pole"])
+    (tmp_path / "kept").rename(tmp_path / "unfinished")
+    result = label_frames(frames, teacher, tmp_path)
+    assert (result.teacher_queries, result.total_teacher_queries) == (0, 30)
+    assert result.prompts == ("a pole upright", "a pole", "a red pole")
+    assert names_in(tmp_path) == names_in(labels)
+
+
+def test_frames_collected_anew_are_labelled_anew(teacher: ClipTeacher, tmp_path: Path) -> None:
+    """The same settings do not prove the same frames: another version of a simulator may have drawn them."""
+    frames, out = tmp_path / "frames", tmp_path / "labels"
+    write_frames(frames, EPISODES, STEPS, SHARD)
+    label_until(4, frames, teacher, out)
+    shutil.rmtree(frames)
+    write_frames(frames, EPISODES, STEPS, samples_per_shard=10)
+    assert label_frames(frames, teacher, out).teacher_queries == 30
+    assert read_manifest(out).source == read_manifest(frames).digest
+    assert [sample.key for sample in read_samples(out)] == [sample.key for sample in read_samples(frames)]
+
+
+def test_time_inside_the_teacher_is_measured(frames: Path, teacher: ClipTeacher, tmp_path: Path) -> None:
+    start = time.perf_counter()
+    result = label_frames(frames, teacher, tmp_path)
+    assert 0 < result.teacher_busy < 1
+    assert result.frames_per_second > 30 / (time.perf_counter() - start)
+    again = label_frames(frames, teacher, tmp_path)
+    assert (again.teacher_busy, again.frames_per_second) == (0, 0)
+
+
+def test_a_stop_lets_go_of_what_is_in_work(frames: Path, labels: Path, teacher: ClipTeacher, tmp_path: Path) -> None:
+    def interrupt(done: int, total: int, note: str = "") -> None:
+        if done > SHARD:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        label_frames(frames, teacher, tmp_path, report=interrupt)
+    assert not list(tmp_path.rglob("*.lock"))
+    assert label_frames(frames, teacher, tmp_path).teacher_queries == 30 - SHARD
     assert contents(tmp_path) == contents(labels)
 
 
