@@ -1,9 +1,10 @@
 """Fits a student to its teacher: the network, its loss and its optimiser, as Lightning trains them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
@@ -23,6 +24,18 @@ MONITOR = "student/validation_loss"
 """the metric that stops the fit and picks its best checkpoint; smaller is better"""
 
 
+EPISODES = 10**6
+"""episode numbers of a data set lie below (`records.sample_key`)"""
+
+
+class Target(NamedTuple):
+    """The reward that the frames of a data set teach; data sets of one task and its prompts share one."""
+
+    task: str
+    """name of the task"""
+    prompts: Prompts
+
+
 class Scores(NamedTuple):
     """Frames as student and teacher judge them."""
 
@@ -31,7 +44,7 @@ class Scores(NamedTuple):
     teacher: Tensor
     """float32 (N,) standardised"""
     episode: Tensor
-    """int64 (N,)"""
+    """int64 (N,); those of the first data set keep their numbers, those of others come behind"""
     step: Tensor
     """int64 (N,)"""
     true_reward: Tensor
@@ -92,26 +105,33 @@ class StudentModule(LightningModule):
         self.held_out: Scores | None = None
 
     def build(self, data: FramesDataModule) -> None:
-        """Everything that the manifest alone decides: prompts, their embeddings and the network. No frame is read.
+        """Everything that the manifests alone decide: prompts, their embeddings and the network. No frame is read.
 
         Raises:
             DataError: the labels are missing, or have no embedding of a sentence.
             SettingsError: the backbone cannot take frames of this size, or the prompts contradict each other.
         """
         own = {name: value for name, value in self._asked.items() if value is not None}
-        prompts = Prompts(**{**asdict(data.task.prompts), **own})
-        self.prompts = Prompts(tuple(prompts.goal), tuple(prompts.baseline), prompts.alpha)
-        self._goal = data.prompt_embeddings(self.prompts.goal)
-        self._baseline = data.prompt_embeddings(self.prompts.baseline).reshape(-1, self._goal.shape[1])
+        self.targets = [Target(task.name, _with(own, task.prompts)) for task in data.tasks]
+        self.prompts = self.targets[0].prompts
+        self._texts = []
+        for number, target in enumerate(self.targets):
+            goal = data.prompt_embeddings(target.prompts.goal, number)
+            baseline = data.prompt_embeddings(target.prompts.baseline, number)
+            self._texts.append((goal, baseline))
         if not hasattr(self, "network"):
             network = StudentNetwork(self.backbone, data.task.render.frame_pixels, self.head_width, self.patch_size)
             self.network = network.to(memory_format=torch.channels_last)  # up to twice as fast on CPUs
 
     def setup(self, stage: str) -> None:
-        """Build, and freeze the standardisation to the training split's rewards."""
+        """Build, and freeze the standardisation of each target to the training split's rewards."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning attaches it without declaring it
         self.build(data)
-        self.standardisation = Standardisation.fit(self._raw_rewards(data.train_embeddings()))
+        raw: dict[Target, list[Any]] = {}
+        for number, target in enumerate(self.targets):
+            raw.setdefault(target, []).append(self._raw_rewards(data.train_embeddings(number), number))
+        self._standardisations = {target: Standardisation.fit(np.concatenate(parts)) for target, parts in raw.items()}
+        self.standardisation = self._standardisations[self.targets[0]]
 
     def forward(self, frames: Tensor) -> Tensor:
         """Frames uint8 (B, P, P, 3) -> standardised rewards float32 (B,)."""
@@ -121,21 +141,21 @@ class StudentModule(LightningModule):
     def training_step(self, batch: FrameBatch, batch_idx: int) -> Tensor:
         """Loss of a batch."""
         loss = self.loss(self(batch.frames), self._rewards(batch))
-        self.log("student/train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.frames))
+        self.log("student/train_loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch.frames))
         return loss
 
     def validation_step(self, batch: FrameBatch, batch_idx: int) -> None:
         """Keep the batch's scores until the epoch's end, because rank correlation needs all of them."""
-        scores = Scores(self(batch.frames), self._rewards(batch), batch.episode, batch.step, batch.true_reward)
+        scores = Scores(self(batch.frames), self._rewards(batch), episode_numbers(batch), batch.step, batch.true_reward)
         self._scores.append(Scores(*(values.cpu() for values in scores)))
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation loss and the fidelity to the teacher."""
         scores = self._gathered()
         fidelity = measure_fidelity(scores.student, scores.teacher, scores.episode)
-        self.log(MONITOR, self.loss(scores.student, scores.teacher))
+        self.log(MONITOR, self.loss(scores.student, scores.teacher), sync_dist=True)  # the same in every process
         for name in ("pearson", "spearman_pooled", "spearman_within_episode"):
-            self.log(f"student/validation_{name}", getattr(fidelity, name))
+            self.log(f"student/validation_{name}", getattr(fidelity, name), sync_dist=True)
 
     def test_step(self, batch: FrameBatch, batch_idx: int) -> None:
         """As in validation."""
@@ -146,7 +166,7 @@ class StudentModule(LightningModule):
         self.held_out = self._gathered()
         fidelity = measure_fidelity(self.held_out.student, self.held_out.teacher, self.held_out.episode)
         for name, value in asdict(fidelity).items():
-            self.log(f"student/{name}", float(value))
+            self.log(f"student/{name}", float(value), sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW (Loshchilov and Hutter 2019), with the learning rate moving at every step where it moves."""
@@ -158,18 +178,40 @@ class StudentModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
     def _rewards(self, batch: FrameBatch) -> Tensor:
-        rewards = self.standardisation.apply(self._raw_rewards(batch.embeddings.cpu().numpy()))
+        """Each frame's reward by its own data set's prompts, on the scale of its own target; float32 (B,)."""
+        embeddings, data_set = batch.embeddings.cpu().numpy(), batch.data_set.cpu().numpy()
+        rewards = np.empty(len(embeddings), np.float32)
+        for number in np.unique(data_set):
+            mine = data_set == number
+            scale = self._standardisations[self.targets[number]]
+            rewards[mine] = scale.apply(self._raw_rewards(embeddings[mine], number))
         return torch.from_numpy(rewards).to(batch.frames.device)
 
-    def _raw_rewards(self, embeddings: Any) -> Any:
-        return goal_baseline_reward(embeddings, self._goal, self._baseline, self.prompts.alpha)
+    def _raw_rewards(self, embeddings: Any, data_set: int) -> Any:
+        return goal_baseline_reward(embeddings, *self._texts[data_set], self.targets[data_set].prompts.alpha)
 
     def _gathered(self) -> Scores:
+        """The scores of all processes, by episode and step."""
         columns: Sequence[Tensor] = [torch.cat(column) for column in zip(*self._scores, strict=True)]
+        if self.trainer.world_size > 1:
+            everyones: list[Sequence[Tensor]] = [()] * self.trainer.world_size
+            torch.distributed.all_gather_object(everyones, columns)  # processes may hold one sample more or less
+            columns = [torch.cat(column) for column in zip(*everyones, strict=True)]
         self._scores.clear()
         scores = Scores(*columns)
+        scores = Scores._make(column[np.lexsort((scores.step, scores.episode))] for column in scores)
         if not torch.isfinite(scores.student).all():
             raise DataError(
                 f"the fit diverged: student rewards are not finite; lower model.learning_rate ({self.learning_rate})"
             )
         return scores
+
+
+def episode_numbers(batch: FrameBatch) -> Tensor:
+    """Episode of each frame, int64 (B,), told apart over all data sets."""
+    return batch.episode + EPISODES * batch.data_set
+
+
+def _with(own: Mapping[str, Any], prompts: Prompts) -> Prompts:
+    changed = Prompts(**{**asdict(prompts), **own})
+    return Prompts(tuple(changed.goal), tuple(changed.baseline), changed.alpha)
