@@ -90,5 +90,6 @@ class BatchOrder(DistributedSampler[Turn]):
 
     def __iter__(self) -> Iterator[Turn]:
         """The turns of an epoch. Lightning sets the epoch before each, so a resumed fit goes on in the same order."""
-        epoch, self.epoch = self.epoch, self.epoch + 1
-        return (Turn(epoch, number) for number in range(self._batches))
+        epoch, self.epoch = self.epoch, self.epoch + 1  # at the first turn: loaders make iterators that they never use
+        for number in range(self._batches):
+            yield Turn(epoch, number)

@@ -17,7 +17,9 @@ from numpy.typing import DTypeLike, NDArray
 from datamodules.labelled_rows import Columns, check_unique, decode_pixels, labelled_samples
 from datamodules.manifest import Manifest
 from datamodules.progress import Report, silent
+from datamodules.storage import is_address
 
+REMOTE_CACHE = Path("runs/cache")
 FREE_BYTES = 2**30
 """room on the disk that a cache leaves to others"""
 
@@ -30,18 +32,26 @@ class DecodedFrames(Columns):
     """(N, P, P, 3) RGB"""
 
 
-def open_decoded(place: str, manifest: Manifest, cache: Path, report: Report = silent) -> DecodedFrames:
+def cache_of(place: Path | str) -> Path:
+    """Where decoded frames of a data set are kept unless another folder is given."""
+    return REMOTE_CACHE if is_address(place) else Path(place) / ".cache"
+
+
+def open_decoded(
+    place: Path | str, manifest: Manifest, cache: Path | None = None, report: Report = silent
+) -> DecodedFrames:
     """The decoded data set, from its cache; the cache is filled first where it is missing or damaged.
 
     Args:
         place: folder or address of labelled shards.
         manifest: its manifest, or the part of it that is to be read.
-        cache: folder for caches; the arrays lie in a folder of their own within.
+        cache: folder for the arrays; `.cache` in a local folder, runs/cache for an address unless given.
         report: called with the frames decoded and to decode.
 
     Raises:
         DataError: a damaged shard, a sample against the schema, or one that is there twice.
     """
+    cache = cache or cache_of(place)
     found = find_decoded(manifest, cache)
     if found is None:
         _fill(place, manifest, cache / manifest.digest, report)
@@ -91,7 +101,7 @@ def _open(folder: Path, samples: int) -> DecodedFrames:
     return DecodedFrames(**columns)
 
 
-def _fill(place: str, manifest: Manifest, folder: Path, report: Report) -> None:
+def _fill(place: Path | str, manifest: Manifest, folder: Path, report: Report) -> None:
     """Write the arrays to a temporary folder and rename it: several processes may do this at once, one folder stays."""
     count, pixels = manifest.samples, manifest.task.render.frame_pixels
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ Labels are embeddings. Goal, baseline and alpha, and so the reward, belong to th
 module for what it needs in its `setup`: `tasks`, `prompt_embeddings` and `train_embeddings`.
 """
 
+import hashlib
 import logging
 from collections.abc import Sequence
 from functools import cached_property, partial
@@ -108,6 +109,12 @@ class FramesDataModule(LightningDataModule):
         return self.sets[0].manifest
 
     @property
+    def digest(self) -> str:
+        """The manifest's digest; of several data sets, sha256 of their digests in order."""
+        digests = [manifest.digest for manifest in self.manifests]
+        return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+    @property
     def tasks(self) -> tuple[Task, ...]:
         """The task of each data set as it was collected; its prompts are the defaults."""
         return tuple(manifest.task for manifest in self.manifests)
@@ -144,20 +151,18 @@ class FramesDataModule(LightningDataModule):
         return np.flatnonzero(np.isin(self._columns(data_set).episode, wanted)).astype(np.int64)
 
     @property
-    def decoded_before(self) -> bool:
-        """Whether `prepare_data` has nothing to do."""
-        return not self._cached or all(one.is_decoded for one in self.sets)
+    def prepared(self) -> bool:
+        """Whether `prepare_data` has nothing to do: every frame is decoded already."""
+        return self._cached and all(one.is_decoded for one in self.sets)
 
     def prepare_data(self, report: Report = silent) -> None:
-        """Fill the caches of decoded frames; Lightning calls this in one process before `setup` in all.
+        """Fill the caches of decoded frames, or read all labels where frames are streamed, and verify every shard.
 
-        `report` is called with the frames decoded and to decode.
+        Lightning calls this in one process before `setup` in all. `report` is called with the frames done and to do.
         """
-        if not self._cached:
-            return
         before, total = 0, sum(one.intact.samples for one in self.sets)
         for one in self.sets:
-            one.decode(partial(_report_on_top, report, before, total))
+            one.read(self._cached, partial(_report_on_top, report, before, total))
             before += one.intact.samples
 
     def setup(self, stage: str) -> None:
@@ -168,15 +173,19 @@ class FramesDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[FrameBatch]:
         """Shuffled anew in every epoch; what does not fill a batch in every process is left out."""
-        return self._loader("train", shuffle=True)
+        return self._loader("train", *this_process())
 
     def val_dataloader(self) -> DataLoader[FrameBatch]:
-        """Every validation sample once; in order, unless several loader processes stream."""
-        return self._loader("validation", shuffle=False)
+        """This process's part of the validation samples, each once; in order, unless loader processes stream."""
+        return self._loader("validation", *this_process())
 
     def test_dataloader(self) -> DataLoader[FrameBatch]:
-        """Every test sample once; in order, unless several loader processes stream."""
-        return self._loader("test", shuffle=False)
+        """This process's part of the test samples, each once; in order, unless loader processes stream."""
+        return self._loader("test", *this_process())
+
+    def every_test_batch(self) -> DataLoader[FrameBatch]:
+        """All test samples in one process."""
+        return self._loader("test", rank=0, ranks=1)
 
     @cached_property
     def _cached(self) -> bool:
@@ -201,11 +210,10 @@ class FramesDataModule(LightningDataModule):
             )
         return chosen
 
-    def _loader(self, split: Split, shuffle: bool) -> DataLoader[FrameBatch]:
-        numbers, shuffle_seed = range(len(self.sets)), self.seed if shuffle else None
+    def _loader(self, split: Split, rank: int, ranks: int) -> DataLoader[FrameBatch]:
+        numbers, shuffle_seed = range(len(self.sets)), self.seed if split == "train" else None
         rows = [self.rows(split, number) for number in numbers]
-        rank, ranks = this_process()
-        turns = Turns(sum(map(len, rows)), self.batch_size, training=shuffle, rank=rank, ranks=ranks)
+        turns = Turns(sum(map(len, rows)), self.batch_size, training=split == "train", rank=rank, ranks=ranks)
         reader: Dataset[FrameBatch]
         if self._cached:
             reader = CachedBatches([one.decoded for one in self.sets], rows, turns, shuffle_seed)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -59,14 +60,14 @@ def decode_pixels(key: str, members: Members, pixels: int) -> NDArray[np.uint8]:
     return frame
 
 
-def labelled_samples(place: str, manifest: Manifest) -> Iterator[tuple[Row, str, Members]]:
+def labelled_samples(place: Path | str, manifest: Manifest) -> Iterator[tuple[Row, str, Members]]:
     """Every sample's row, key and members, in order. Raises DataError for damaged shards and broken samples."""
     assert manifest.teacher is not None, "only labelled data sets have rows"
     for key, members in intact_samples(place, manifest):
         yield decode_row(key, members, manifest.teacher.dim), key, members
 
 
-def read_columns(place: str, manifest: Manifest, report: Report = silent) -> Columns:
+def read_columns(place: Path | str, manifest: Manifest, report: Report = silent) -> Columns:
     """All rows, in memory (2 D + 20 bytes a sample); every shard is fetched and verified, no frame is decoded.
 
     Raises DataError as `labelled_samples`, and for a sample that is there twice.
@@ -87,7 +88,7 @@ def read_columns(place: str, manifest: Manifest, report: Report = silent) -> Col
     return columns
 
 
-def check_unique(columns: Columns, place: str) -> None:
+def check_unique(columns: Columns, place: Path | str) -> None:
     """Raise DataError, naming one, where a data set holds a sample twice."""
     keys, counts = np.unique(np.stack([columns.episode, columns.step]), axis=1, return_counts=True)
     for episode, step in keys.T[counts > 1][:1]:

@@ -9,15 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.decoded_cache import DecodedFrames, find_decoded, open_decoded, why_no_room
+from datamodules.decoded_cache import DecodedFrames, cache_of, find_decoded, open_decoded, why_no_room
 from datamodules.errors import DataError
 from datamodules.labelled_rows import Columns, read_columns
 from datamodules.manifest import Manifest, TeacherEntry, read_manifest
 from datamodules.progress import Report, silent
 from datamodules.shards import Damage, damaged_error, find_damage
-from datamodules.storage import is_address
 
-REMOTE_CACHE = Path("runs/cache")
 log = logging.getLogger(__name__)
 
 
@@ -27,12 +25,12 @@ class LabelledSet:
     def __init__(self, place: str, *, cache: Path | None, most_damaged: float | None) -> None:
         """Args:
         place: folder or address of labelled shards.
-        cache: folder for decoded frames; `.cache` in a local folder, runs/cache for an address unless given.
+        cache: folder for decoded frames; `decoded_cache.cache_of` says where they lie unless given.
         most_damaged: the share of damaged shards that may be left out (0 to 1); None: every shard must be whole.
         """
         self.place = place
         self._most_damaged = most_damaged
-        self._cache = cache or (REMOTE_CACHE if is_address(place) else Path(place) / ".cache")
+        self._cache = cache or cache_of(place)
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -86,9 +84,12 @@ class LabelledSet:
         """Whether its decoded frames are in the cache."""
         return find_decoded(self.intact, self._cache) is not None
 
-    def decode(self, report: Report = silent) -> None:
-        """Fill the cache of its decoded frames, where that is not done yet; `report` gets frames done and to do."""
-        open_decoded(self.place, self.intact, self._cache, report)
+    def read(self, keep_decoded: bool, report: Report = silent) -> None:
+        """Read what is not read yet: into the cache of decoded frames, or the rows alone; `report` counts frames."""
+        if keep_decoded:
+            open_decoded(self.place, self.intact, self._cache, report)
+        elif "columns" not in self.__dict__:
+            self.columns = read_columns(self.place, self.intact, report)
 
     @cached_property
     def decoded(self) -> DecodedFrames:

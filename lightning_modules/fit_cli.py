@@ -3,7 +3,7 @@
 import json
 import signal
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,7 +15,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from datamodules.differences import first_difference
 from datamodules.errors import DataError, SettingsError, SuiteError
 from datamodules.frames_datamodule import FramesDataModule
-from datamodules.progress import Report
+from datamodules.progress import Report, silent
 from datamodules.results import read_json, write_atomically, write_json
 from datamodules.storage import is_address
 from lightning_modules.fit_callbacks import (
@@ -35,6 +35,7 @@ PLACES = {"config", "out", "tracking_uri", "experiment", "data.labels", "data.ca
 """settings that say where things are; a fit is the same fit when only they differ"""
 LOGGED = ("model.", "data.", "seed_everything", "labels", "trainer.max_epochs")
 """settings worth a column in MLflow's table; config.yaml, logged as a file, holds all"""
+SILENT = nullcontext(silent)
 
 
 class FitParser(LightningArgumentParser):
@@ -56,9 +57,14 @@ class FitCLI(LightningCLI):
     """`fit`: parse, check, fit, test on held-out episodes, export; done when the constructor returns."""
 
     result: FitResult
+    """in the first process of a distributed fit"""
 
     def __init__(
-        self, arguments: Sequence[str], progress: AbstractContextManager[Report], run_id: str | None = None
+        self,
+        arguments: Sequence[str],
+        progress: AbstractContextManager[Report],
+        run_id: str | None = None,
+        reading: AbstractContextManager[Report] = SILENT,
     ) -> None:
         """Run the command line `arguments`, as ['fit', '--config=...'], showing its progress.
 
@@ -66,8 +72,9 @@ class FitCLI(LightningCLI):
             arguments: what a shell would pass.
             progress: entered when the fit begins.
             run_id: an MLflow run of the caller's, in the store `--tracking_uri`.
+            reading: entered before that, where labels are read first.
         """
-        self._progress, self._run_id = progress, run_id
+        self._progress, self._run_id, self._reading = progress, run_id, reading
         self._logger: FitLogger | None = None
         self._clock = FitProgress()
         with quiet_lightning():
@@ -116,6 +123,7 @@ class FitCLI(LightningCLI):
         """The trainer, with this fit's checkpoints and logger; all that can be wrong is found out before."""
         data: FramesDataModule = self.datamodule
         self.model.build(data)
+        self._check_targets()
         self.out = self._get(self.config, "out") or _beside(data.labels[0])
         self._check_folder()
         configured = self._get(self.config_init, "trainer")
@@ -139,29 +147,48 @@ class FitCLI(LightningCLI):
             return
         last, best = (checkpoint_path(self.out / CHECKPOINTS, name) for name in ("last", "best"))
         settings = self._settings()
-        if self._logger:
-            self._logger.begin(resumed=last.exists())
-        write_json(self.out / SETTINGS, settings)
-        write_atomically(self.out / CONFIG, self._parser("fit").dump(self.config["fit"]).encode())
-        if self._logger:
-            logged = {name: value for name, value in settings.items() if name.startswith(LOGGED)}
-            self._logger.log_fit(logged, model.prompts, self.out / CONFIG)
-        with self._progress as self._clock.report, _interrupts():
+        first = self.trainer.is_global_zero
+        if first:
+            self._begin(settings, resumed=last.exists())
+        if first and not datamodule.prepared:
+            with self._reading as report:
+                datamodule.prepare_data(report)
+        with self._progress if first else SILENT as self._clock.report, _interrupts():
             resumed = last if last.exists() else None
             self.trainer.fit(model, datamodule=datamodule, ckpt_path=resumed, weights_only=True)
             # noted now, because loading the best checkpoint takes the clock back as well
             epochs, seconds = self._clock.epochs, round(self._clock.seconds, 2)
             self.trainer.test(model, datamodule=datamodule, ckpt_path=best, weights_only=True, verbose=False)
-        self.result = export_student(self.out, model, datamodule, epochs=epochs, seconds=seconds, settings=settings)
+        if first:
+            self.result = export_student(self.out, model, datamodule, epochs=epochs, seconds=seconds, settings=settings)
+
+    def _begin(self, settings: dict[str, Any], resumed: bool) -> None:
+        """Note what is to be fitted, in the folder and in MLflow."""
+        if self._logger:
+            self._logger.begin(resumed)
+        write_json(self.out / SETTINGS, settings)
+        write_atomically(self.out / CONFIG, self._parser("fit").dump(self.config["fit"]).encode())
+        if self._logger:
+            logged = {name: value for name, value in settings.items() if name.startswith(LOGGED)}
+            self._logger.log_fit(logged, self.model.prompts, self.out / CONFIG)
 
     def _settings(self) -> dict[str, Any]:
         """Flat settings that decide the student, the labels' digest among them, as plain JSON values."""
         flat = vars(self.config["fit"].as_flat())
         decisive = {name: value for name, value in flat.items() if name not in PLACES}
-        plain: dict[str, Any] = json.loads(
-            json.dumps({**decisive, "labels": self.datamodule.manifest.digest}, default=str)
-        )
+        plain: dict[str, Any] = json.loads(json.dumps({**decisive, "labels": self.datamodule.digest}, default=str))
         return plain
+
+    def _check_targets(self) -> None:
+        """Raise SettingsError if the labels teach more than one reward, which a student's card cannot hold."""
+        targets = list(dict.fromkeys(self.model.targets))
+        if len(targets) > 1:
+            first, other = targets[:2]
+            what = f"tasks ({first.task}, {other.task})" if first.task != other.task else "prompts of one task"
+            raise SettingsError(
+                f"data.labels holds {len(targets)} different {what}: a student learns one reward; give labels of one "
+                "task, or, to fit several with a Trainer of your own, use StudentModule and FramesDataModule"
+            )
 
     def _check_folder(self) -> None:
         """Raise DataError if the output folder holds another fit, finished or begun."""

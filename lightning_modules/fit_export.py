@@ -53,13 +53,13 @@ def export_student(
         head_width=module.head_width,
         prompts=module.prompts,
         standardisation=module.standardisation,
-        manifest_digest=data.manifest.digest,
+        manifest_digest=data.digest,
         fidelity=fidelity,
     )
     save_student(folder, module.network, card)
     parameters = sum(weights.numel() for weights in module.network.parameters())
     result = FitResult(module.backbone, parameters, epochs, seconds, fidelity)
-    write_result(folder, asdict(result), settings)
+    write_result(folder, {**asdict(result), "skipped_shards": data.skipped}, settings)
     return result
 
 

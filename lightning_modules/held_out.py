@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from datamodules.frames_datamodule import FramesDataModule
 from datamodules.results import write_atomically
 from lightning_modules.rewards import Standardisation
-from lightning_modules.student_module import Scores
+from lightning_modules.student_module import Scores, episode_numbers
 
 HELD_OUT = "held_out.npz"
 EXTREME_FRAMES = 8
@@ -51,7 +51,7 @@ class HeldOut:
 
 
 def held_out_from(scores: Scores, standardisation: Standardisation, data: FramesDataModule) -> HeldOut:
-    """Scores of the test split in the loader's order, and its extreme frames."""
+    """Scores of the test split, and its extreme frames."""
     scale = np.float32(standardisation.std), np.float32(standardisation.mean)
     student, teacher = (values.numpy() * scale[0] + scale[1] for values in (scores.student, scores.teacher))
     order = np.argsort(teacher, kind="stable")
@@ -62,21 +62,21 @@ def held_out_from(scores: Scores, standardisation: Standardisation, data: Frames
         true_reward=scores.true_reward.numpy(),
         episode=scores.episode.numpy(),
         step=scores.step.numpy(),
-        top_frames=_test_frames(data, top),
+        top_frames=_test_frames(data, scores, top),
         top_student=student[top],
         top_teacher=teacher[top],
-        bottom_frames=_test_frames(data, bottom),
+        bottom_frames=_test_frames(data, scores, bottom),
         bottom_student=student[bottom],
         bottom_teacher=teacher[bottom],
     )
 
 
-def _test_frames(data: FramesDataModule, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Frames (K, P, P, 3) at these positions of the test split, one batch in memory at a time."""
-    found: dict[int, NDArray[np.uint8]] = {}
-    start = 0
-    for batch in data.test_dataloader():
-        inside = positions[(positions >= start) & (positions < start + len(batch.frames))]
-        found |= {int(position): batch.frames[int(position) - start].numpy() for position in inside}
-        start += len(batch.frames)
-    return np.stack([found[int(position)] for position in positions])
+def _test_frames(data: FramesDataModule, scores: Scores, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Frames (K, P, P, 3) of the samples at these positions of the scores, one batch in memory at a time."""
+    episode, step = scores.episode.numpy()[positions], scores.step.numpy()[positions]
+    keys = list(zip(episode.tolist(), step.tolist(), strict=True))
+    found: dict[tuple[int, int], NDArray[np.uint8]] = {}
+    for batch in data.every_test_batch():
+        samples = zip(episode_numbers(batch).tolist(), batch.step.tolist(), batch.frames.numpy(), strict=True)
+        found |= {(episode, step): frame for episode, step, frame in samples if (episode, step) in keys}
+    return np.stack([found[key] for key in keys])

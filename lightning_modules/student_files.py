@@ -39,7 +39,7 @@ class StudentCard:
     standardisation: Standardisation
     """scale of its output: raw reward = output * std + mean"""
     manifest_digest: str
-    """digest of the labels' manifest"""
+    """digest of the labels' manifest, or of several together"""
     fidelity: Fidelity
     """agreement with the teacher on the held-out episodes, rewards standardised"""
 

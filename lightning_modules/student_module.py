@@ -1,10 +1,12 @@
 """Fits a student to its teacher: the network, its loss and its optimiser, as Lightning trains them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal, NamedTuple, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
@@ -24,6 +26,18 @@ MONITOR = "student/validation_loss"
 """the metric that stops the fit and picks its best checkpoint; smaller is better"""
 
 
+EPISODES = 10**6
+"""episode numbers of a data set lie below (`records.sample_key`)"""
+
+
+class Target(NamedTuple):
+    """The reward that the frames of a data set teach; data sets of one task and its prompts share one."""
+
+    task: str
+    """name of the task"""
+    prompts: Prompts
+
+
 class Scores(NamedTuple):
     """Frames as student and teacher judge them."""
 
@@ -32,7 +46,7 @@ class Scores(NamedTuple):
     teacher: Tensor
     """float32 (N,) standardised"""
     episode: Tensor
-    """int64 (N,)"""
+    """int64 (N,); those of the first data set keep their numbers, those of others come behind"""
     step: Tensor
     """int64 (N,)"""
     true_reward: Tensor
@@ -44,7 +58,6 @@ class StudentModule(LightningModule):
 
     network: StudentNetwork
     prompts: Prompts
-    reward: EmbeddingReward
 
     def __init__(
         self,
@@ -109,18 +122,20 @@ class StudentModule(LightningModule):
         self.held_out: Scores | None = None
 
     def build(self, data: FramesDataModule) -> None:
-        """Everything that the manifest alone decides: prompts, their embeddings and the network. No frame is read.
+        """Everything that the manifests alone decide: prompts, their embeddings and the network. No frame is read.
 
         Raises:
             DataError: the labels are missing, or have no embedding of a sentence.
             SettingsError: the backbone cannot take frames of this size, or the prompts contradict each other.
         """
         own = {name: value for name, value in self._asked.items() if value is not None}
-        prompts = Prompts(**{**asdict(data.task.prompts), **own})
-        self.prompts = Prompts(tuple(prompts.goal), tuple(prompts.baseline), prompts.alpha)
-        goal, baseline = (data.prompt_embeddings(sentences) for sentences in (prompts.goal, prompts.baseline))
-        assert data.manifest.teacher is not None, "prompt_embeddings checks it"
-        self.reward = EmbeddingReward(goal, baseline, prompts.alpha, data.manifest.teacher.dims)
+        self.targets = [Target(task.name, _with(own, task.prompts)) for task in data.tasks]
+        self.prompts = self.targets[0].prompts
+        self.rewards: dict[Target, EmbeddingReward] = {}
+        for number, target in enumerate(self.targets):
+            texts = (target.prompts.goal, target.prompts.baseline)
+            goal, baseline = (data.prompt_embeddings(sentences, number) for sentences in texts)
+            self.rewards[target] = EmbeddingReward(goal, baseline, target.prompts.alpha, data.sets[0].teacher.dims)
         if not hasattr(self, "network"):
             network = StudentNetwork(self.backbone, data.task.render.frame_pixels, self.head_width, self.weights)
             network.backbone.requires_grad_(not self.frozen).train(not self.frozen)
@@ -129,15 +144,18 @@ class StudentModule(LightningModule):
             self.network = network.to(memory_format=torch.channels_last)  # up to twice as fast on CPUs
 
     def setup(self, stage: str) -> None:
-        """Build, and freeze the reward's scale to the training split."""
+        """Build, and freeze the scale of each target's reward to the training split."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning attaches it without declaring it
         self.build(data)
-        self.reward = self.reward.frozen_to(data.train_embeddings())
+        parts: dict[Target, list[NDArray[np.float32]]] = {}
+        for number, target in enumerate(self.targets):
+            parts.setdefault(target, []).append(data.train_embeddings(number))
+        self.rewards = {target: self.rewards[target].frozen_to(np.concatenate(each)) for target, each in parts.items()}
 
     @property
     def standardisation(self) -> Standardisation:
-        """The frozen scale of the teacher's reward."""
-        return self.reward.standardisation
+        """The frozen scale of the first target's reward."""
+        return self.rewards[self.targets[0]].standardisation
 
     def forward(self, frames: Tensor) -> Tensor:
         """Frames uint8 (B, P, P, 3) -> standardised rewards float32 (B,)."""
@@ -147,7 +165,7 @@ class StudentModule(LightningModule):
     def training_step(self, batch: FrameBatch, batch_idx: int) -> Tensor:
         """Loss of a batch. Raises DataError, naming its frames, where it is not finite."""
         loss = self.loss_of(batch)
-        self.log("student/train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.frames))
+        self.log("student/train_loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch.frames))
         return loss
 
     def loss_of(self, batch: FrameBatch) -> Tensor:
@@ -169,16 +187,16 @@ class StudentModule(LightningModule):
 
     def validation_step(self, batch: FrameBatch, batch_idx: int) -> None:
         """Keep the batch's scores until the epoch's end, because rank correlation needs all of them."""
-        scores = Scores(self(batch.frames), self._rewards(batch), batch.episode, batch.step, batch.true_reward)
+        scores = Scores(self(batch.frames), self._rewards(batch), episode_numbers(batch), batch.step, batch.true_reward)
         self._scores.append(Scores(*(values.cpu() for values in scores)))
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation loss and the fidelity to the teacher."""
         scores = self._gathered()
         fidelity = measure_fidelity(scores.student, scores.teacher, scores.episode)
-        self.log(MONITOR, self.loss(scores.student, scores.teacher))
+        self.log(MONITOR, self.loss(scores.student, scores.teacher), sync_dist=True)  # the same in every process
         for name in ("pearson", "spearman_pooled", "spearman_within_episode"):
-            self.log(f"student/validation_{name}", getattr(fidelity, name))
+            self.log(f"student/validation_{name}", getattr(fidelity, name), sync_dist=True)
 
     def test_step(self, batch: FrameBatch, batch_idx: int) -> None:
         """As in validation."""
@@ -189,7 +207,7 @@ class StudentModule(LightningModule):
         self.held_out = self._gathered()
         fidelity = measure_fidelity(self.held_out.student, self.held_out.teacher, self.held_out.episode)
         for name, value in asdict(fidelity).items():
-            self.log(f"student/{name}", float(value))
+            self.log(f"student/{name}", float(value), sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW (Loshchilov and Hutter 2019), with the learning rate moving at every step where it moves."""
@@ -212,13 +230,24 @@ class StudentModule(LightningModule):
         return f"the loss is not finite in epoch {self.current_epoch}, on frames {shown}; {cause}. The checkpoints stay"
 
     def _rewards(self, batch: FrameBatch) -> Tensor:
-        rewards = self.reward.standardised(batch.embeddings.cpu().numpy())
+        """Each frame's reward by its own data set's prompts, on the scale of its own target; float32 (B,)."""
+        embeddings, data_set = batch.embeddings.cpu().numpy(), batch.data_set.cpu().numpy()
+        rewards = np.empty(len(embeddings), np.float32)
+        for number in np.unique(data_set):
+            mine = data_set == number
+            rewards[mine] = self.rewards[self.targets[number]].standardised(embeddings[mine])
         return torch.from_numpy(rewards).to(batch.frames.device)
 
     def _gathered(self) -> Scores:
+        """The scores of all processes, by episode and step."""
         columns: Sequence[Tensor] = [torch.cat(column) for column in zip(*self._scores, strict=True)]
+        if self.trainer.world_size > 1:
+            everyones: list[Sequence[Tensor]] = [()] * self.trainer.world_size
+            torch.distributed.all_gather_object(everyones, columns)  # processes may hold one sample more or less
+            columns = [torch.cat(column) for column in zip(*everyones, strict=True)]
         self._scores.clear()
         scores = Scores(*columns)
+        scores = Scores._make(column[np.lexsort((scores.step, scores.episode))] for column in scores)
         if not torch.isfinite(scores.student).all():
             raise DataError(
                 f"the fit diverged: student rewards are not finite; lower model.learning_rate ({self.learning_rate})"
@@ -231,3 +260,13 @@ def _checkpoint_gradients(backbone: Any, name: str) -> None:
         backbone.set_grad_checkpointing(True)
     except (AttributeError, AssertionError) as error:  # timm asserts in the models that cannot
         raise SettingsError(f"backbone {name!r} has no gradient checkpointing: set it to false") from error
+
+
+def episode_numbers(batch: FrameBatch) -> Tensor:
+    """Episode of each frame, int64 (B,), told apart over all data sets."""
+    return batch.episode + EPISODES * batch.data_set
+
+
+def _with(own: Mapping[str, Any], prompts: Prompts) -> Prompts:
+    changed = Prompts(**{**asdict(prompts), **own})
+    return Prompts(tuple(changed.goal), tuple(changed.baseline), changed.alpha)

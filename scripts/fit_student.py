@@ -28,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
         require_files(arguments)
         from lightning_modules.fit_cli import FitCLI
 
-        return FitCLI(arguments, progress_bar("fit", "batches")).out / "result.json"
+        reading = progress_bar("read", "frames")
+        return FitCLI(arguments, progress_bar("fit", "batches"), reading=reading).out / "result.json"
 
     return present(fit, arguments)
 
