@@ -105,7 +105,8 @@ class Truth:
             raise DataError(f"there are {self.reward.size} labelled frames: an audit needs at least 2")
         names, self.group = np.unique(self.episode, return_inverse=True)
         self.episodes = names.size
-        success = None if success_reward is None else self.reward >= success_reward
+        # Compared as float32, as data sets keep it: 1.8 earned is 1.8 asked for.
+        success = None if success_reward is None else self.reward.astype(np.float32) >= np.float32(success_reward)
         self.successes: int | None = None if success is None else int(success.sum())
         # Without both kinds there is nothing to tell apart.
         self.success = success if success is not None and 0 < success.sum() < success.size else None

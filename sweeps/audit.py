@@ -27,8 +27,11 @@ class AuditedAlpha:
     """One candidate at one alpha."""
 
     alpha: float
+    """strength of the projection (0 to 1)"""
     figures: RewardFigures
+    """the reward against the true reward"""
     judgement: Judgement
+    """the verdict on them"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +39,7 @@ class AuditedCandidate:
     """One candidate at every alpha of the list."""
 
     candidate: Candidate
+    """its name and sentences"""
     goal: Embeddings
     """(G, D) text embeddings of the goal sentences"""
     baseline: Embeddings
@@ -61,13 +65,22 @@ class Audit:
     """Everything that an audit found out."""
 
     manifest: Manifest
+    """of the labelled frames"""
     frames: DecodedFrames
+    """the frames and their embeddings"""
     truth: Truth
+    """their true reward"""
     diversity: Diversity
+    """how much their embeddings differ"""
     linear: RewardFigures
     """the best linear reading of the true reward from the embeddings, on held-out episodes"""
     candidates: tuple[AuditedCandidate, ...]
     """in the order of the list"""
+
+    @property
+    def best(self) -> AuditedCandidate:
+        """The best candidate that is meant to work; the first one where all are controls."""
+        return self.ranking[0] if self.ranking else self.candidates[0]
 
     @property
     def ranks(self) -> dict[str, int]:

@@ -37,7 +37,7 @@ class Answer:
 
 def answer_of(found: Audit) -> Answer:
     """The answer for the whole list: its best candidate that is no control, at its best alpha."""
-    best = found.ranking[0] if found.ranking else found.candidates[0]
+    best = found.best
     at, verdict = best.best, best.best.judgement.verdict
     goal, with_alpha = _quoted(best.candidate.goal), f"with alpha {at.alpha:g}"
     word, title = {
@@ -150,8 +150,8 @@ def _of_the_view(found: Audit) -> tuple[str, ...]:
             f"inside an episode {shown(linear.spearman_within_episode)}): single frames, as this teacher sees them, do "
             "not show what the simulator pays for. No sentence can do much better; try another camera or teacher.",
         )
-    best = found.ranking[0].best.figures if found.ranking else None
-    if best is None or best.top_successes is None or linear.top_successes is None:
+    best = found.best.best.figures
+    if best.top_successes is None or linear.top_successes is None or found.best.best.judgement.verdict == "bad":
         return ()
     if linear.top_successes - best.top_successes < CLEARLY_MORE:
         return ()
@@ -181,7 +181,7 @@ def _of_the_controls(found: Audit) -> tuple[str, ...]:
 def _remarks_on_sentences(each: AuditedCandidate) -> tuple[str, ...]:
     if each.similarity is None or each.similarity < COINCIDING:
         return ()
-    if each.alphas[-1].alpha == 0:
+    if not each.line_exists:
         return ("Goal and baseline have the same embedding: the teacher reads no difference, and only alpha 0 exists.",)
     return (
         f"Goal and baseline nearly coincide for the teacher (cosine {each.similarity:.3f}): with alpha above 0 the "

@@ -175,7 +175,7 @@ def _packed(values: NDArray[Any], dtype: DTypeLike) -> str:
 
 def _tiles(found: Audit, result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """(figure, name, remark) of the best candidate, and the cost."""
-    at = (found.ranking or list(found.candidates))[0].best.figures
+    at = found.best.best.figures
     truth = found.truth
     tiles = [
         (shown(at.spearman_within_episode), "Spearman, inside an episode", interval(at.spearman_bounds)),

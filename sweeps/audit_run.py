@@ -1,9 +1,10 @@
 """From labels to an audit's folder: `audit.html`, `result.json`, and a run in MLflow."""
 
 import time
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from sweeps.audit_answer import answer_of, coverage_of, remarks_on, warnings_of
 from sweeps.audit_page import write_audit_page
 from sweeps.audit_settings import PromptList, own_prompts
 from sweeps.settings import TrackingSettings
+
+if TYPE_CHECKING:
+    from sweeps.runs import Run
 
 PAGE = "audit.html"
 
@@ -42,14 +46,22 @@ def audit_folder(
     manifest = read_labels(labels)
     prompts = prompts or own_prompts(manifest.task.prompts)
     manifest, added = with_sentences(labels, manifest, prompts, teacher)
-    with progress_bar("audit", "rewards") as report:
-        found = audit(labels, manifest, prompts, np.random.default_rng(seed), report)
-    figures = {**content_of(found), "sentences_added": added, "teacher_queries": 0, "seed": seed, "command": command}
-    figures["seconds"] = round(time.monotonic() - start, 2)
-    page = write_audit_page(out / "audit.html", found, figures)
     settings = {"labels": labels, "prompts": prompts, "teacher": teacher, "seed": seed, "tracking": tracking}
-    if tracking is not None:
-        figures["mlflow"] = _log(tracking, found, settings, page)
+    # The store is opened before the work, so that one that cannot be used is known at once.
+    with _run(tracking, manifest.task.name) as run:
+        with progress_bar("audit", "rewards") as report:
+            found = audit(labels, manifest, prompts, np.random.default_rng(seed), report)
+        figures = {**content_of(found), "sentences_added": added, "teacher_queries": 0, "seed": seed}
+        figures |= {"command": command, "seconds": round(time.monotonic() - start, 2)}
+        page = write_audit_page(out / PAGE, found, figures)
+        if run is not None and tracking is not None:
+            run.log_settings({"labels": str(labels), "seed": seed})
+            _log(run, found, page)
+            figures["mlflow"] = {
+                "tracking_uri": tracking.uri,
+                "experiment": tracking.experiment,
+                "run_id": run.run_id,
+            }
     return write_result(out, figures, settings)
 
 
@@ -90,20 +102,22 @@ def _content_of_candidate(each: AuditedCandidate) -> dict[str, Any]:
     }
 
 
-def _log(tracking: TrackingSettings, found: Audit, settings: dict[str, Any], page: Path) -> dict[str, str]:
+def _run(tracking: TrackingSettings | None, task: str) -> "Run | nullcontext[None]":
+    if tracking is None:
+        return nullcontext()
     from sweeps.runs import Run  # mlflow takes seconds to load
 
-    with Run(tracking.uri, tracking.experiment, f"{found.manifest.task.name} audit") as run:
-        run.log_settings({"labels": str(settings["labels"]), "seed": settings["seed"]})
-        run.set_tags({"task": found.manifest.task.name, "manifest": found.manifest.digest})
-        for each in found.candidates:
-            run.set_tags({f"{_key(each)}/verdict": each.best.judgement.verdict})
-            run.log_metrics(
-                {f"{_key(each)}/{name}": value for name, value in _metrics(each.best).items() if value is not None}
-            )
-        run.log_metrics({"cost/teacher_queries": 0})
-        run.log_file(page)
-        return {"tracking_uri": tracking.uri, "experiment": tracking.experiment, "run_id": run.run_id}
+    return Run(tracking.uri, tracking.experiment, f"{task} audit")
+
+
+def _log(run: "Run", found: Audit, page: Path) -> None:
+    run.set_tags({"task": found.manifest.task.name, "manifest": found.manifest.digest})
+    for each in found.candidates:
+        run.set_tags({f"{_key(each)}/verdict": each.best.judgement.verdict})
+        metrics = {f"{_key(each)}/{name}": value for name, value in _metrics(each.best).items()}
+        run.log_metrics({name: value for name, value in metrics.items() if value is not None})
+    run.log_metrics({"cost/teacher_queries": 0})
+    run.log_file(page)
 
 
 def _key(each: AuditedCandidate) -> str:

@@ -46,8 +46,8 @@ class Run:
     """
 
     def __init__(self, tracking_uri: str, experiment: str, name: str, run_id: str | None = None) -> None:
-        artifacts = local_artifacts(tracking_uri, experiment)
         try:
+            artifacts = local_artifacts(tracking_uri, experiment)
             self._client = mlflow.MlflowClient(tracking_uri=tracking_uri)
             found = self._client.get_experiment_by_name(experiment)
             experiment_id = (

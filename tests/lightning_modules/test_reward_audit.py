@@ -104,6 +104,11 @@ def test_ties_of_the_true_reward_bound_what_a_reward_can_reach() -> None:
     assert measure_reward(true + np.arange(8) / 100, truth).spearman_within_episode == pytest.approx(most)
 
 
+def test_a_true_reward_kept_as_float32_reaches_its_mark() -> None:
+    true = np.array([1.8, 1.0], np.float32)  # 1.8 in float32 is a little less than 1.8
+    assert Truth(true, [0, 0], 1.8, np.random.default_rng(0)).successes == 1
+
+
 @pytest.mark.parametrize("level", [None, 5.0, -5.0])
 def test_without_both_kinds_there_is_no_auroc(level: float | None) -> None:
     reward, true = related()
