@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 class LabelledSet:
     """A folder or address of labelled shards. Nothing is read before something is asked for."""
 
-    def __init__(self, place: str, *, cache: Path | None, most_damaged: float | None) -> None:
+    def __init__(self, place: str, *, cache: Path | None = None, most_damaged: float | None = None) -> None:
         """Args:
         place: folder or address of labelled shards.
         cache: folder for decoded frames; `decoded_cache.cache_of` says where they lie unless given.

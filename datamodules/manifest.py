@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,13 @@ class Manifest:
         content = self._to_json()
         del content["prompts"], content["teacher_queries"]
         return _canonical_digest(content)
+
+    def with_prompts(self, sentences: Sequence[str], embed: Callable[[list[str]], list[list[float]]]) -> "Manifest":
+        """With the text embedding of each sentence; `embed` is asked for those that are not there yet, if any."""
+        missing = [sentence for sentence in dict.fromkeys(sentences) if sentence not in self.prompts]
+        if not missing:
+            return self
+        return replace(self, prompts={**self.prompts, **dict(zip(missing, embed(missing), strict=True))})
 
     def write(self, folder: Path, name: str = MANIFEST) -> None:
         """Write the manifest, whole or not at all."""

@@ -131,15 +131,12 @@ class LabelFolder:
             labels = self._assemble() if self._progress.begun else read_manifest(self.out)
             if labels is None:
                 return None
-            missing = [sentence for sentence in sentences if sentence not in labels.prompts]
-            if missing:
-                prompts = {**labels.prompts, **dict(zip(missing, embed(missing), strict=True))}
-                labels = replace(labels, prompts=prompts)
-            if missing or self._progress.begun:
+            grown = labels.with_prompts(sentences, embed)
+            if grown is not labels or self._progress.begun:
                 remove_partial_files(self.out / MANIFEST)
-                labels.write(self.out)
+                grown.write(self.out)
             self._progress.remove()
-            return labels
+            return grown
 
     def _assemble(self) -> Manifest | None:
         frames, begun = self._source.look().manifest, self._progress.data_set()

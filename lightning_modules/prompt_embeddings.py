@@ -1,7 +1,6 @@
 """Sentences added to a labelled data set: its teacher embeds them, and no frame is looked at."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from datamodules.errors import DataError
@@ -28,7 +27,6 @@ def add_sentences(labels: Path, manifest: Manifest, settings: TeacherSettings, s
             f"{labels} was labelled by {labelled_by.name} (weights {labelled_by.digest[:12]}), not by {teacher.name} "
             f"(weights {teacher.digest[:12]}): give that teacher, since embeddings of two teachers cannot be compared"
         )
-    embeddings = teacher.embed_prompts(missing).tolist()
-    grown = replace(manifest, prompts={**manifest.prompts, **dict(zip(missing, embeddings, strict=True))})
+    grown = manifest.with_prompts(missing, lambda new: teacher.embed_prompts(new).tolist())
     grown.write(labels)
     return grown

@@ -20,7 +20,7 @@ from lightning_modules.fidelity import (
     spearman,
     spearman_by_episode,
 )
-from lightning_modules.rewards import Standardisation, goal_baseline_reward
+from lightning_modules.rewards import EmbeddingReward, Standardisation
 
 TOP = 100
 """frames at the top of the reward that are looked at for successes"""
@@ -173,11 +173,7 @@ def audited_rewards(
 
     Raises SettingsError as `goal_baseline_reward`.
     """
-    ends = np.cumsum(dims)
-    parts = [
-        goal_baseline_reward(embeddings[:, start:end], goal[:, start:end], baseline[:, start:end], alpha)
-        for start, end in zip(ends - np.array(dims), ends, strict=True)
-    ]
+    parts = EmbeddingReward(goal, baseline, alpha, dims).by_clip(embeddings)
     if len(parts) == 1:
         return parts[0]
     return np.asarray(np.mean([Standardisation.fit(part).apply(part) for part in parts], axis=0), np.float32)

@@ -122,7 +122,7 @@ class EmbeddingReward:
 
         Their standardised reward has mean 0 and standard deviation 1, whatever the number of CLIPs.
         """
-        each = self._each(embeddings)
+        each = self.by_clip(embeddings)
         scales = [Standardisation.fit(reward) for reward in each]
         mean = np.mean([scale.apply(reward) for scale, reward in zip(scales, each, strict=True)], axis=0)
         # The mean of several varies less than each of them.
@@ -137,7 +137,7 @@ class EmbeddingReward:
 
     def raw(self, embeddings: Stored) -> Array:
         """The reward of embeddings (N, D), float32 (N,): one CLIP's on its own scale, several CLIPs' standardised."""
-        each = self._each(embeddings)
+        each = self.by_clip(embeddings)
         if len(each) == 1:
             return each[0]
         assert self.scales, "frozen_to comes first"
@@ -148,7 +148,8 @@ class EmbeddingReward:
         """The reward of embeddings (N, D) on the frozen scale, float32 (N,)."""
         return self.standardisation.apply(self.raw(embeddings))
 
-    def _each(self, embeddings: Stored) -> list[Array]:
+    def by_clip(self, embeddings: Stored) -> list[Array]:
+        """Each CLIP's own goal-baseline reward of embeddings (N, D), float32 (N,)."""
         ends = np.cumsum(self.dims)
         parts = [slice(end - dim, end) for end, dim in zip(ends, self.dims, strict=True)]
         return [

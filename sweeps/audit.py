@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.decoded_cache import DecodedFrames, open_decoded
+from datamodules.decoded_cache import DecodedFrames
 from datamodules.errors import DataError
+from datamodules.labelled_set import LabelledSet
 from datamodules.manifest import Manifest, read_manifest
 from datamodules.progress import Report, silent
 from lightning_modules.embedding_space import Diversity, best_linear_reading, diversity
@@ -151,7 +152,7 @@ def audit(
     Raises:
         DataError: a damaged shard, or fewer than two frames.
     """
-    frames = open_decoded(labels, manifest)
+    frames = LabelledSet(str(labels)).decoded
     assert manifest.teacher is not None, "`read_labels` checks it"
     task, dims = manifest.task, manifest.teacher.dims
     embeddings = np.asarray(frames.embeddings, np.float32)
