@@ -1,4 +1,4 @@
-"""Measure this project beside its peers on this machine: `rendering`, `agents`.
+"""Measure this project beside its peers on this machine: `rendering`, `agents`, `teacher`.
 
     python -m scripts.benchmark rendering
 
