@@ -1,8 +1,8 @@
-"""Measure this project beside its peers on this machine: `rendering`, `agents`, `rewards`.
+"""Measure this project beside its peers on this machine: rendering, agents, rewards, loading, teacher.
 
     python -m scripts.benchmark rendering
 
-Prints a table and writes runs/benchmarks/NAME/result.json with `ratios`. Rendering takes about a minute, rewards four.
+Prints a table and writes runs/benchmarks/NAME/result.json with `ratios`. Each takes one to four minutes.
 """
 
 import sys

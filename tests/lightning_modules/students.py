@@ -45,20 +45,20 @@ def reward_of(episode: int, step: int) -> float:
     return 0.2 + 0.2 * brightness_of(episode, step)
 
 
-def write_labels(folder: Path, episodes: int = 20, steps: int = 16) -> Path:
-    """Labelled shards of `episodes * steps` squares."""
+def write_labels(folder: Path, episodes: int = 20, steps: int = 16, clips: int = 1) -> Path:
+    """Labelled shards of `episodes * steps` squares; of several CLIPs the second sees half the similarity."""
     folder.mkdir(parents=True)
-    samples = [_sample(episode, step) for episode in range(episodes) for step in range(steps)]
+    samples = [_sample(episode, step, clips) for episode in range(episodes) for step in range(steps)]
     shard = write_shard(folder / "shard-000000.tar", [(sample.key, encode(sample)) for sample in samples])
-    prompts = {sentence: vector.tolist() for sentence, vector in SENTENCES.items()}
-    teacher = TeacherEntry(name="tiny/known", digest="0" * 64, dims=(DIM,), precision="float32")
+    prompts = {sentence: np.tile(vector, clips).tolist() for sentence, vector in SENTENCES.items()}
+    teacher = TeacherEntry(name="tiny/known", digest="0" * 64, dims=(DIM,) * clips, precision="float32")
     Manifest(TASK, {"policy": "random"}, (shard,), teacher, source="1" * 64, prompts=prompts).write(folder)
     return folder
 
 
-def _sample(episode: int, step: int) -> Sample:
-    similarity = reward_of(episode, step)
-    embedding = similarity * np.eye(DIM)[0] + np.sqrt(1 - similarity**2) * np.eye(DIM)[2]
+def _sample(episode: int, step: int, clips: int) -> Sample:
+    similarities = [reward_of(episode, step) / (number + 1) for number in range(clips)]
+    embedding = np.concatenate([each * np.eye(DIM)[0] + np.sqrt(1 - each**2) * np.eye(DIM)[2] for each in similarities])
     return Sample(
         episode=episode,
         step=step,

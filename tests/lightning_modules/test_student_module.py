@@ -62,6 +62,20 @@ def test_held_out_scores_are_those_of_the_test_episodes(labels: Path) -> None:
     np.testing.assert_allclose(scores.true_reward, [episode + step / 100 for episode, step in held_out], rtol=1e-6)
 
 
+def test_several_clips_are_learned_as_the_mean_of_their_standardised_rewards(tmp_path: Path) -> None:
+    module = run_test(StudentModule("test_efficientnet"), write_labels(tmp_path / "labels", clips=2))
+    raw = {episode: [reward_of(episode, step) for step in range(16)] for episode in range(20)}
+    train, test = ([raw[episode] for episode in raw if split_of(episode) == split] for split in ("train", "test"))
+    scores = module.held_out
+    assert scores is not None
+    # the second CLIP's similarity is half the first's: standardised they are the same
+    np.testing.assert_allclose(scores.teacher, (np.ravel(test) - np.mean(train)) / np.std(train), atol=2e-2)
+    assert (module.standardisation.mean, module.standardisation.std) == (0.0, 1.0)
+    assert [scale.mean for scale in module.reward.scales] == pytest.approx(
+        [np.mean(train), np.mean(train) / 2], abs=1e-3
+    )
+
+
 def test_prompts_are_those_of_the_task_unless_given(labels: Path) -> None:
     module = StudentModule("test_efficientnet")
     module.build(FramesDataModule(labels))

@@ -13,8 +13,9 @@ from datamodules.tasks import RenderSettings, Task
 from lightning_modules.reward_function import RandomReward, StudentReward
 from lightning_modules.student_files import WEIGHTS, save_student
 from rllib_envs.agent_files import AgentCard
-from rllib_envs.agent_reward import check_reward, make_reward, random_frames
+from rllib_envs.agent_reward import SCALE_FRAMES, check_reward, make_reward, measure_teacher_scales, random_frames
 from rllib_envs.settings import SacSettings
+from tests.lightning_modules.clips import write_clip
 from tests.lightning_modules.students import PIXELS, made_student
 
 SAC = SacSettings()
@@ -45,6 +46,20 @@ def test_a_students_card_gets_its_digest_and_gives_its_reward(small_pole: Task, 
 def test_the_other_rewards_need_no_files(pole: Task) -> None:
     assert make_reward(check_reward(AgentCard(pole, "true", SAC, 0))) is None
     assert isinstance(make_reward(check_reward(AgentCard(pole, "random", SAC, 0))), RandomReward)
+
+
+def test_a_teacher_of_several_clips_rewards_on_a_frozen_scale(small_pole: Task, tmp_path: Path) -> None:
+    first, second = (write_clip(tmp_path, f"agent-test-clip-{seed}", seed) for seed in (1, 2))
+    teacher = replace(first, model=(first.model, second.model), weights=(first.weights, second.weights))
+    card = measure_teacher_scales(check_reward(AgentCard(small_pole, "teacher", SAC, 0, teacher=teacher)))
+    card.write(tmp_path / "agent")
+    card = AgentCard.read(tmp_path / "agent")
+    assert len(card.teacher_scales) == 2
+    reward = make_reward(card)
+    assert reward is not None
+    rewards = reward(random_frames(small_pole, SCALE_FRAMES, seed=0))  # those that set the scales
+    assert rewards.mean() == pytest.approx(0, abs=1e-3)
+    assert rewards.std() == pytest.approx(1, abs=1e-3)
 
 
 def test_an_unknown_reward_is_offered_the_closest(pole: Task) -> None:

@@ -8,7 +8,7 @@ import pytest
 from datamodules.errors import UnknownNameError
 from datamodules.results import read_json
 from scripts.benchmark import main
-from sweeps.benchmarks import interleaved_medians, rendering, run_benchmark
+from sweeps.benchmarks import interleaved_medians, rendering, run_benchmark, teacher
 
 
 def test_peers_take_turns_and_their_medians_are_told_apart() -> None:
@@ -49,3 +49,24 @@ def test_rendering_writes_its_ratios_and_shows_them(
     output = capsys.readouterr().out
     assert "ratios fast_over_default_walker" in output
     assert output.splitlines()[-1] == str(path)
+
+
+@pytest.mark.slow
+def test_teacher_asks_real_networks_and_says_that_weights_are_random(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, smaller in {"BATCH": 4, "ROUNDS": 1, "PREPROCESSING_ROUNDS": 1, "STORED": 2000}.items():
+        monkeypatch.setattr(teacher, name, smaller)
+    result = read_json(main(["teacher", "--out", str(tmp_path)]))
+    medians, ratios = result["medians"], result["ratios"]
+    for name in ("bundled", "vit_b32"):
+        rate = 4 / medians[f"{name}_batch_ms"] * 1000
+        assert medians[f"{name}_queries_per_second"] == pytest.approx(rate)
+        assert medians[f"{name}_million_queries_hours"] == pytest.approx(1e6 / rate / 3600)
+        assert medians[f"{name}_image_text_reward_ms"] > 0
+        assert 0 < ratios[f"model_over_wall_{name}"] < 1
+    assert medians["vit_b32_one_text_ms"] > medians["bundled_one_text_ms"]
+    pil, ours = (medians[f"preprocessing_{peer}_batch_ms"] for peer in ("pil", "ours"))
+    assert ratios["preprocessing_over_pil"] == pytest.approx(pil / ours)
+    assert result["new_prompt"] == {"frames": 2000, "teacher_queries": 0}
+    assert "random weights" in capsys.readouterr().out
