@@ -16,12 +16,17 @@ class Lock:
     """A lock that this process holds. `with` releases it; the lock file goes with it."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
-        self._path, self._descriptor = path, descriptor
+        self._path = path
+        self._descriptor: int | None = descriptor
 
     def release(self) -> None:
-        """Let go. Only its holder removes a lock file, so nobody can hold another file of the same name by then."""
-        self._path.unlink(missing_ok=True)
-        os.close(self._descriptor)
+        """Let go, once; only the holder of a lock file removes it."""
+        if self._descriptor is None:
+            return
+        descriptor, self._descriptor = self._descriptor, None
+        if _is_still(self._path, descriptor):  # its folder may have been removed and made again
+            self._path.unlink(missing_ok=True)
+        os.close(descriptor)
 
     def __enter__(self) -> "Lock":
         return self

@@ -101,8 +101,9 @@ class ShardWriter:
 
     def _go_on(self) -> None:
         self._check_not_finished()
-        if self._progress.begun:
-            check_same_collection(self._folder, self._progress.data_set(), self._task, self._collection)
+        begun = self._progress.data_set()
+        if begun is not None:
+            check_same_collection(self._folder, begun, self._task, self._collection)
             self._shards = self._whole_shards()
             if self._shards:
                 *_, (self._last_key, _) = read_shard(self._folder, self._shards[-1])
@@ -113,7 +114,7 @@ class ShardWriter:
             for path in self._folder.glob(pattern):
                 if path.name not in kept:  # what nothing is noted of means nothing
                     path.unlink()
-        if not self._progress.begun:
+        if begun is None:
             self._progress.begin(Manifest(task=self._task, collection=self._collection, shards=()))
 
     def _whole_shards(self) -> list[ShardEntry]:

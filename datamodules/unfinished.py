@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from datamodules.errors import DataError
 from datamodules.locks import Lock, try_lock
 from datamodules.manifest import Manifest, ShardEntry, read_manifest
 from datamodules.results import read_json, write_json
@@ -51,9 +52,14 @@ class Unfinished:
         """Whether the folder holds a data set that was begun and not concluded."""
         return (self._place / DATA_SET).exists()
 
-    def data_set(self) -> Manifest:
-        """What is being made. DataError: not begun, or not readable."""
-        return read_manifest(self._place, DATA_SET)
+    def data_set(self) -> Manifest | None:
+        """What is being made; None if nothing was begun, or if it was concluded. DataError: it is not readable."""
+        try:
+            return read_manifest(self._place, DATA_SET)
+        except DataError:
+            if self.begun:
+                raise
+            return None
 
     def begin(self, data_set: Manifest, finished: Iterable[FinishedShard] = ()) -> None:
         """Begin a data set of which some shards may be there already."""

@@ -17,7 +17,7 @@ from datamodules.manifest import ShardEntry
 from datamodules.records import TEACHER_FRAME, Members, decode_frame, member
 from datamodules.shards import damage_of, read_shard
 
-DECODERS = min(8, len(os.sched_getaffinity(0)))
+DECODERS = min(8, os.cpu_count() or 1)
 """threads that decode PNG; a GPU takes frames faster than one of them gives"""
 T = TypeVar("T")
 

@@ -41,8 +41,8 @@ class LabelFolder:
 
         Raises DataError: it is no labels, those of other frames or, where `teacher` is given, of another teacher.
         """
-        if self._progress.begun:
-            there = self._progress.data_set()
+        there = self._progress.data_set()
+        if there is not None:
             if there.teacher is not None:  # a collection in the making has none
                 check_same_collection(self.out, there, self._source.task, self._source.collection)
         elif (self.out / MANIFEST).exists():
@@ -73,10 +73,13 @@ class LabelFolder:
                 f"on the same kind of device, or {REMEDY}"
             )
 
-    def take_damaged_back(self) -> None:
-        """Make labelled shards that are missing or changed count as not labelled; of finished labels, too."""
+    def take_damaged_back(self, teacher: TeacherEntry | None = None) -> None:
+        """Make labelled shards that are missing or changed count as not labelled; of finished labels, too.
+
+        Raises DataError as `check`.
+        """
         with self._locked():
-            there = self.check()
+            there = self.check(teacher)
             if self._progress.begun:
                 for name in self._progress.names():
                     self._take_back_if_damaged(name)
@@ -128,18 +131,19 @@ class LabelFolder:
     def conclude(self, sentences: Sequence[str], embed: EmbedPrompts) -> Manifest | None:
         """Write the manifest, or add sentences to it; None if a shard still has to be labelled."""
         with self._locked():
-            labels = self._assemble() if self._progress.begun else read_manifest(self.out)
+            begun = self._progress.data_set()
+            labels = read_manifest(self.out) if begun is None else self._assemble(begun)
             if labels is None:
                 return None
             grown = labels.with_prompts(sentences, embed)
-            if grown is not labels or self._progress.begun:
+            if grown is not labels or begun is not None:
                 remove_partial_files(self.out / MANIFEST)
                 grown.write(self.out)
             self._progress.remove()
             return grown
 
-    def _assemble(self) -> Manifest | None:
-        frames, begun = self._source.look().manifest, self._progress.data_set()
+    def _assemble(self, begun: Manifest) -> Manifest | None:
+        frames = self._source.look().manifest
         if frames is None:
             return None
         finished = [self._progress.find(shard.name) for shard in frames.shards]

@@ -56,8 +56,8 @@ class FrameSource:
     def _begun(self) -> Manifest:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while self._follow and not (self.frames / MANIFEST).exists():
-            if self._progress.begun:
-                return self._progress.data_set()
+            if (begun := self._progress.data_set()) is not None:
+                return begun
             if time.monotonic() > deadline:
                 raise DataError(
                     f"no collection has begun in {self.frames} for {PATIENCE_SECONDS:.0f} seconds: start "

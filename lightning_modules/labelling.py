@@ -105,8 +105,7 @@ def label_frames(
     folder = LabelFolder(out, source)
     sentences = wanted_sentences(source.task, prompts)
     teacher.check_prompts(sentences)
-    folder.check(teacher.entry)
-    prepare(source, folder)
+    prepare(source, folder, teacher.entry)
     warnings = warnings_for(source.task, teacher)
     labeller, tally = Labeller(source, teacher, folder, sentences), Tally()
     with closing(labeller.run()) as tallies:
@@ -120,9 +119,13 @@ def wanted_sentences(task: Task, extra: Sequence[str]) -> list[str]:
     return list(dict.fromkeys((*task.prompts.goal, *task.prompts.baseline, *extra)))
 
 
-def prepare(source: FrameSource, folder: LabelFolder) -> None:
-    """Take damaged labels back and verify the frames still to be labelled, before any is scored. DataError: damage."""
-    folder.take_damaged_back()
+def prepare(source: FrameSource, folder: LabelFolder, teacher: TeacherEntry | None = None) -> None:
+    """Take damaged labels back and verify the frames still to be labelled, before any is scored.
+
+    Raises DataError: frames are damaged, or the folder belongs to other frames or, where it is given, another teacher.
+    """
+    folder.check(teacher)  # without its lock, which a collector holds while it runs
+    folder.take_damaged_back(teacher)
     verify(source.frames, replace(source.identity, shards=folder.waiting()))
 
 
@@ -171,11 +174,11 @@ class Labeller:
         Raises DataError, NoRoomError: as `label_frames`.
         """
         self._folder.join(self._teacher.entry)
-        shards, waiting = self._source.look().shards, self._folder.waiting()
-        self._settled = {shard.name for shard in shards} - {shard.name for shard in waiting}
-        before = sum(shard.samples for shard in shards) - sum(shard.samples for shard in waiting)
+        collected, waiting = self._source.look(), self._folder.waiting()
+        before = collected.samples - sum(shard.samples for shard in waiting)
         start, tally = time.perf_counter(), Tally(total=self._source.expected_samples - before)
-        while self._labels is None:
+        while self._labels is None:  # more than once only where a finished shard was found damaged in the meantime
+            self._settled = {shard.name for shard in self._source.look().shards if self._folder.is_labelled(shard)}
             with closing(self._scored()) as scored:
                 for queries, teacher_seconds in scored:
                     tally = replace(

@@ -16,6 +16,8 @@ from datamodules.errors import DataError
 from datamodules.manifest import read_manifest
 from datamodules.shards import read_samples
 from datamodules.whole_files import NoRoomError
+from lightning_modules.label_folder import LabelFolder
+from lightning_modules.label_source import FrameSource
 from lightning_modules.labelling import LabelResult, label_frames
 from lightning_modules.teacher import ClipTeacher
 from tests.data_sets import write_frames
@@ -120,6 +122,23 @@ def test_a_second_labeller_with_another_teacher_is_refused(
     assert len(refused) == 1
     assert "belongs to the teacher" in refused[0]
     assert sum(1 for _ in read_samples(out)) == 400
+
+
+def test_a_shard_that_is_damaged_and_taken_back_meanwhile_is_labelled_again(
+    frames: Path, labels: Path, teacher: ClipTeacher, tmp_path: Path
+) -> None:
+    damaged: list[int] = []
+
+    def damage_once(done: int, total: int, note: str = "") -> None:
+        shard = tmp_path / "shard-000004.tar"
+        if done == total and not damaged:
+            damaged.append(done)
+            shard.write_bytes(b"?")
+            LabelFolder(tmp_path, FrameSource(frames, follow=False)).take_damaged_back()  # another labeller begins
+
+    result = label_frames(frames, teacher, tmp_path, report=damage_once)
+    assert (result.teacher_queries, result.total_teacher_queries) == (400 + SHARD, 400 + SHARD)
+    assert contents(tmp_path) == contents(labels)
 
 
 def test_an_unfinished_folder_of_another_number_format_is_refused(
