@@ -74,8 +74,9 @@ def _problems(
     """What is wrong with the samples of a whole shard; `seen` notes in which shard each key was met first."""
     try:
         for key, members in unpack(content, shard, place):
-            if seen.setdefault(key, shard.name) != shard.name:
-                yield f"sample {key} is in {seen[key]} as well"
+            if key in seen:
+                yield f"sample {key} is there twice, first in {seen[key]}"
+            seen.setdefault(key, shard.name)
             try:
                 _check_sample(decode(key, members), members, manifest)
             except DataError as error:
