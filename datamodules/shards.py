@@ -298,11 +298,14 @@ def unpack(content: bytes, shard: ShardEntry, place: Path | str) -> Iterator[tup
     from webdataset.tariterators import group_by_keys, tar_file_expander  # slow to import: only who reads waits for it
 
     count = 0
-    for members in group_by_keys(tar_file_expander([{"url": shard.name, "stream": BytesIO(content)}])):
-        key = members.pop("__key__")
-        del members["__url__"]
-        yield key, members
-        count += 1
+    try:
+        for members in group_by_keys(tar_file_expander([{"url": shard.name, "stream": BytesIO(content)}])):
+            key = members.pop("__key__")
+            del members["__url__"]
+            yield key, members
+            count += 1
+    except (tarfile.TarError, ValueError) as error:  # no tar, or one with two members of one name
+        raise DataError(f"{shard.name} in {place} is no shard of samples ({error}): make it again") from error
     if count != shard.samples:
         raise DataError(
             f"{shard.name} in {place} holds {count} samples, the manifest says {shard.samples}: make it again"
