@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.locks import Lock
-from datamodules.manifest import Manifest, ShardEntry
+from datamodules.manifest import Manifest, ShardEntry, TeacherEntry
 from datamodules.progress import Report, silent
 from datamodules.records import EMBEDDING, FIELDS, FRAME, STATE, Members, encode_embedding, member
 from datamodules.shards import verify, write_shard

@@ -5,7 +5,7 @@ reward(frames)  # uint8 (batch, height, width, 3) -> float32 (batch,)
 """
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal, Protocol, Self
 
@@ -73,7 +73,7 @@ class StudentReward:
         folder = Path(folder)
         network, card = load_student(folder)
         with_frames = FrameNetwork(network, card.pixels)
-        onnx = partial(student_onnx, folder, with_frames)
+        onnx = cache(partial(student_onnx, folder, with_frames))
         score = open_fastest(with_frames, onnx) if runtime == "auto" else open_runtime(runtime, with_frames, onnx)
         return cls(score, card)
 

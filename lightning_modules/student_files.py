@@ -61,7 +61,7 @@ def load_student(folder: Path) -> tuple[StudentNetwork, StudentCard]:
     """The network, in eval mode on the CPU, and its card.
 
     Raises:
-        DataError: a file is missing, unreadable, of another schema, or the weights do not fit the card.
+        DataError: a file is missing, unreadable, of another schema, or the weights are not finite or do not fit.
         UnknownNameError, SettingsError: the card names a backbone that this timm does not have or cannot size.
     """
     card = read_card(folder)
@@ -71,7 +71,7 @@ def load_student(folder: Path) -> tuple[StudentNetwork, StudentCard]:
         tensors = load(path.read_bytes())
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing: {REMEDY}") from error
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise DataError(f"{path} is damaged ({error}): {REMEDY}") from error
     expected = network.state_dict()
     wrong = [
@@ -82,6 +82,9 @@ def load_student(folder: Path) -> tuple[StudentNetwork, StudentCard]:
     if wrong:
         shown = "\n".join(f"  {line}" for line in wrong[:5])
         raise DataError(f"{path} does not fit {CARD} in {len(wrong)} tensors:\n{shown}\n{REMEDY}")
+    broken = [name for name, tensor in sorted(tensors.items()) if not tensor.isfinite().all()]
+    if broken:
+        raise DataError(f"{path} holds NaN or infinity in {', '.join(broken[:5])}: {REMEDY}")
     network.load_state_dict(tensors)
     return network.eval(), card
 
@@ -131,6 +134,15 @@ def _check_types(path: Path, content: dict[str, Any]) -> None:
     ):
         if type(content[name]) is not kind:
             raise DataError(f"{path}: {name} is {json.dumps(content[name])}, not of type {kind.__name__}: {REMEDY}")
+    for name in ("goal", "baseline"):
+        sentences = content["prompts"][name]
+        if not (isinstance(sentences, list) and all(isinstance(sentence, str) for sentence in sentences)):
+            raise DataError(f"{path}: prompts.{name} is {json.dumps(sentences)}, not a list of sentences: {REMEDY}")
+    for name, value in content["fidelity"].items():
+        if type(value) not in (int, float):
+            raise DataError(f"{path}: fidelity.{name} is {json.dumps(value)}, not a number: {REMEDY}")
+    if content["head_width"] < 1:
+        raise DataError(f"{path}: head_width is {content['head_width']}, it must be at least 1: {REMEDY}")
     if not (16 <= content["pixels"] <= 512):
         raise DataError(f"{path}: pixels is {content['pixels']}, it must lie between 16 and 512: {REMEDY}")
 

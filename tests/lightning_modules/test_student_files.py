@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from datamodules.errors import DataError, UnknownNameError
 from lightning_modules.student_files import CARD, WEIGHTS, load_student, read_card, save_student
-from tests.lightning_modules.students import PIXELS, made_student
+from tests.lightning_modules.students import FIDELITY, PIXELS, made_student
 
 
 @pytest.fixture
@@ -75,6 +76,21 @@ def test_pickled_weights_are_refused_and_never_run(folder: Path, tmp_path: Path)
     assert not (tmp_path / "ran").exists()
 
 
+def test_weights_that_are_no_file_are_refused(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    (folder / WEIGHTS).mkdir()
+    with pytest.raises(DataError, match=r"student\.safetensors is damaged"):
+        load_student(folder)
+
+
+def test_weights_that_are_not_finite_are_named(folder: Path) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    tensors["head.2.bias"][0] = torch.nan
+    save_file(tensors, folder / WEIGHTS)
+    with pytest.raises(DataError, match=r"holds NaN or infinity in head\.2\.bias: fit it again"):
+        load_student(folder)
+
+
 def test_weights_of_another_shape_are_listed(folder: Path) -> None:
     tensors = load_file(folder / WEIGHTS)
     tensors["head.0.bias"] = torch.zeros(5)
@@ -103,6 +119,11 @@ def test_weights_of_another_shape_are_listed(folder: Path) -> None:
         ({"prompts": {"goal": [], "baseline": [], "alpha": 0.0}}, "prompts.goal is empty"),
         ({"pixels": "84"}, 'pixels is "84", not of type int'),
         ({"pixels": 100_000}, "pixels is 100000, it must lie between 16 and 512"),
+        ({"head_width": 0}, "head_width is 0, it must be at least 1"),
+        ({"prompts": {"goal": "a", "baseline": [], "alpha": 0.0}}, 'prompts.goal is "a", not a list of sentences'),
+        ({"prompts": {"goal": ["a"], "baseline": [1], "alpha": 0.0}}, r"prompts.baseline is \[1\], not a list"),
+        ({"prompts": {"goal": ["a"], "baseline": [], "alpha": 2.0}}, "alpha is 2.0"),
+        ({"fidelity": {**asdict(FIDELITY), "epic": "low"}}, 'fidelity.epic is "low", not a number'),
     ],
 )
 def test_wrong_cards_are_refused(folder: Path, changes: dict[str, Any], message: str) -> None:

@@ -12,8 +12,10 @@ from sweeps.benchmarks import rewards
 from sweeps.benchmarks.rewards import PEERS, Peer, count_megaflop, default_student
 
 
-def small(runtimes: tuple[str, ...] | None, backbone: str = "test_efficientnet") -> Peer:
-    return Peer(lambda: StudentNetwork(backbone, 32, 8), 32, runtimes, rounds=3, warm_up_rounds=0)
+def small(runtimes: tuple[str, ...] | None, batches: tuple[int, ...] = (16,)) -> Peer:
+    return Peer(
+        lambda: StudentNetwork("test_efficientnet", 32, 8), 32, runtimes, rounds=3, warm_up_rounds=0, batches=batches
+    )
 
 
 def test_rewards_writes_ratios_of_the_fastest_runtimes_and_shows_all(
@@ -21,7 +23,7 @@ def test_rewards_writes_ratios_of_the_fastest_runtimes_and_shows_all(
 ) -> None:
     quick = ("torch", "onnx", "openvino")
     peers = {
-        "fast_student": small(quick),
+        "fast_student": small(quick, (16, 1)),
         "efficientnet_b0": small(quick),
         "vit_b32": small(quick),
         "vit_l14": small(None),
@@ -45,10 +47,13 @@ def test_rewards_writes_ratios_of_the_fastest_runtimes_and_shows_all(
     assert len(single) == 4
     assert result["ratios"]["batch1_best_over_eager"] == medians["fast_student_batch1_eager_ms"] / min(single.values())
     fastest = result["fastest"]["vit_b32"]
-    assert medians[f"vit_b32_{fastest}_ms"] == min(
-        medians[f"vit_b32_{name}_ms"] for name in ("eager", "torch", "onnx", "openvino")
+    assert medians[f"vit_b32_batch16_{fastest}_ms"] == min(
+        medians[f"vit_b32_batch16_{name}_ms"] for name in ("eager", "torch", "onnx", "openvino")
     )
-    assert {name for name in medians if name.startswith("vit_l14")} == {"vit_l14_eager_ms", f"vit_l14_{fastest}_ms"}
+    assert {name for name in medians if name.startswith("vit_l14")} == {
+        "vit_l14_batch16_eager_ms",
+        f"vit_l14_batch16_{fastest}_ms",
+    }
     assert len(set(result["megaflop_per_frame"].values())) == 1
     output = capsys.readouterr().out
     assert "megaflop_per_frame efficientnet_b0" in output
