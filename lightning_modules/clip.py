@@ -77,7 +77,8 @@ class Clip:
         return np.concatenate(parts)
 
     def _embed_batch(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        images = self._preprocess(torch.from_numpy(frames).to(self._device)).to(self._dtype)
+        writable = np.require(frames, requirements=["C", "W"])  # a copy of views and memory maps, else the frames
+        images = self._preprocess(torch.from_numpy(writable).to(self._device)).to(self._dtype)
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)  # the transfer and the preprocessing do not count as the model's
         start = perf_counter()
@@ -87,12 +88,10 @@ class Clip:
 
     def _halve_batch(self, frames: int, shortage: str) -> None:
         if self._halved or frames == 1:
+            remedy = f"set batch_size in the teacher's YAML file below {frames}, " if frames > 1 else ""
             raise SettingsError(
-                f"out of memory on {self._device} with {frames} frames at a time ({shortage}): set batch_size in the "
-                f"teacher's YAML file below {frames}, free memory, or take a smaller CLIP than {self.name}"
-                if frames > 1
-                else f"out of memory on {self._device} with a single frame ({shortage}): batch_size cannot be smaller; "
-                f"free memory, or take a smaller CLIP than {self.name}"
+                f"out of memory on {self._device} with {frames} frames at a time ({shortage}): {remedy}free memory, or "
+                f"take a smaller CLIP than {self.name}"
             )
         self._halved = True
         self.batch_size = frames // 2

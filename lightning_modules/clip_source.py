@@ -16,6 +16,7 @@ import open_clip
 from huggingface_hub import constants as hub
 from open_clip.pretrained import download_pretrained, get_pretrained_cfg, list_pretrained_tags_by_model
 
+from datamodules.differences import first_difference
 from datamodules.errors import DataError, MissingDependencyError, SettingsError, UnknownNameError
 
 CONFIG_KEYS = {"embed_dim", "vision_cfg", "text_cfg"}
@@ -156,16 +157,17 @@ class ClipSource:
     def _what_to_place(self) -> str:
         start = "On a machine with a network take"
         repository, file = os.path.split(self._hub_address())
-        if not repository:
-            return f"{start} the file {self._tag.get('url')} and set `weights` to its path here"
+        page = f" from {HUB}/{repository}" if repository else ""
+        if file and not self._hub_tokenizer:
+            return f"{start} {file}{page}, copy it to this machine and set `weights` to its path"
         tokenizer = f"{TOKENIZER_FILES} from {HUB}/{self._hub_tokenizer}, and " if self._hub_tokenizer else ""
         return (
-            f"{start} {tokenizer}{FOLDER_CONFIG} and {file or HUB_WEIGHTS} from {HUB}/{repository}, copy them into one "
-            "folder on this machine, for instance in conf/teacher, and set `weights` to that folder"
+            f"{start} {tokenizer}{FOLDER_CONFIG} and {file or HUB_WEIGHTS}{page}, copy them into one folder on this "
+            "machine, for instance in conf/teacher, and set `weights` to that folder"
         )
 
     def _hub_address(self) -> str:
-        """Repository and, after a slash, perhaps a file; empty where the weights lie elsewhere."""
+        """Repository and, after a slash, perhaps a file; empty for a model of the user's own."""
         tags = [self.weights] if self.is_tag else list_pretrained_tags_by_model(self.model)
         return str(next((get_pretrained_cfg(self.model, tag).get("hf_hub") or "" for tag in tags), ""))
 
@@ -214,14 +216,17 @@ def _check_folder(folder: Path, model: str) -> None:
         )
     config = _read_json(path).get("model_cfg", {})
     _check_config(path, config)
-    named = open_clip.get_model_config(model)
-    for section, key in (("vision_cfg", "image_size"), ("text_cfg", "context_length"), ("text_cfg", "width")):
-        here, there = config[section].get(key), named[section].get(key)
-        if here != there or config["embed_dim"] != named["embed_dim"]:
-            raise SettingsError(
-                f"{folder} holds another model than {model!r}: {section}.{key} {here} and embed_dim "
-                f"{config['embed_dim']} instead of {there} and {named['embed_dim']}; set `model` to the one it holds"
-            )
+    difference = first_difference(_shape(config), _shape(open_clip.get_model_config(model)))
+    if difference:
+        raise SettingsError(
+            f"{folder} holds another model than {model!r}: {difference}; set `model` to the one that it holds"
+        )
+
+
+def _shape(config: dict[str, Any]) -> dict[str, Any]:
+    """What tells models apart at a glance; loading the weights compares the rest."""
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    return {"embed_dim": config["embed_dim"], "image_size": vision.get("image_size"), "text width": text.get("width")}
 
 
 def _checkpoint_in(folder: Path) -> Path:

@@ -161,7 +161,7 @@ from datamodules.errors import MissingDependencyError
 from lightning_modules.clip_source import find_clip
 for work in (
     find_clip("ViT-B-32", "laion2b_s34b_b79k").fetch,
-    find_clip("RN50", "yfcc15m").fetch,
+    find_clip("ViTamin-S", "datacomp1b").fetch,
     find_clip("ViT-B-16-SigLIP", "webli").load_tokenizer,
 ):
     try:
@@ -182,13 +182,13 @@ for work in (
     )
     assert outcome.returncode == 0, outcome.stderr
     assert "Retrying" not in outcome.stderr
-    clip, resnet, siglip = outcome.stdout.splitlines()
+    clip, vitamin, siglip = outcome.stdout.splitlines()
     assert (
         "take open_clip_config.json and open_clip_model.safetensors (or open_clip_pytorch_model.bin) from "
         "https://huggingface.co/laion/CLIP-ViT-B-32-laion2B-s34B-b79K, copy them into one folder" in clip
     )
     assert "set `weights` to that folder" in clip
-    assert "rn50-quickgelu-yfcc15m" in resnet
+    assert "take pytorch_model.bin from https://huggingface.co/jienengchen/ViTamin-S, copy it" in vitamin
     assert (
         "take the tokenizer's files (tokenizer.json, tokenizer_config.json, special_tokens_map.json) from "
         "https://huggingface.co/timm/ViT-B-16-SigLIP, and open_clip_config.json and open_clip_model.safetensors"

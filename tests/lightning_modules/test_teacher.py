@@ -109,6 +109,14 @@ def test_the_entry_for_manifests_says_name_digest_size_and_precision(
     assert teacher.entry == TeacherEntry("tiny-test-clip/tiny-test-clip", digest, (24,), "float32")
 
 
+def test_views_and_frames_that_cannot_be_written_to_are_embedded(teacher: ClipTeacher) -> None:
+    frames = random_frames(4, 32, 32)
+    expected = teacher.embed_frames(frames[:, ::-1].copy())
+    upside_down = frames[:, ::-1]
+    upside_down.flags.writeable = False
+    np.testing.assert_array_equal(teacher.embed_frames(upside_down), expected)
+
+
 @pytest.mark.parametrize(
     "frames",
     [np.zeros((1, 32, 32, 3), np.float32), np.zeros((32, 32, 3), np.uint8), np.zeros((1, 3, 32, 32), np.uint8)],
