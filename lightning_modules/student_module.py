@@ -130,8 +130,9 @@ class StudentModule(LightningModule):
         raw: dict[Target, list[Any]] = {}
         for number, target in enumerate(self.targets):
             raw.setdefault(target, []).append(self._raw_rewards(data.train_embeddings(number), number))
-        self._standardisations = {target: Standardisation.fit(np.concatenate(parts)) for target, parts in raw.items()}
-        self.standardisation = self._standardisations[self.targets[0]]
+        scales = {target: Standardisation.fit(np.concatenate(parts)) for target, parts in raw.items()}
+        self.standardisations = [scales[target] for target in self.targets]
+        self.standardisation = self.standardisations[0]
 
     def forward(self, frames: Tensor) -> Tensor:
         """Frames uint8 (B, P, P, 3) -> standardised rewards float32 (B,)."""
@@ -183,8 +184,8 @@ class StudentModule(LightningModule):
         rewards = np.empty(len(embeddings), np.float32)
         for number in np.unique(data_set):
             mine = data_set == number
-            scale = self._standardisations[self.targets[number]]
-            rewards[mine] = scale.apply(self._raw_rewards(embeddings[mine], number))
+            raw = self._raw_rewards(embeddings[mine], number)
+            rewards[mine] = self.standardisations[number].apply(raw)
         return torch.from_numpy(rewards).to(batch.frames.device)
 
     def _raw_rewards(self, embeddings: Any, data_set: int) -> Any:
