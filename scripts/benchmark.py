@@ -1,8 +1,9 @@
-"""Measure this project beside its peers on this machine: `rendering`, `agents`.
+"""Measure this project beside its peers on this machine: `rendering`, `loading`, `agents`.
 
     python -m scripts.benchmark rendering
 
-Prints a table and writes runs/benchmarks/NAME/result.json with `ratios`. Rendering takes about a minute.
+Prints a table and writes runs/benchmarks/NAME/result.json with `ratios`. Rendering takes about a minute; loading takes
+about three, and 4 GB of the temporary folder's disk.
 """
 
 import sys
