@@ -36,11 +36,13 @@ class CachedBatches(Dataset[FrameBatch]):
     def __init__(
         self, sets: Sequence[DecodedFrames], rows: Sequence[NDArray[np.int64]], turns: Turns, shuffle_seed: int | None
     ) -> None:
-        """Args:
-        sets: the decoded data sets.
-        rows: which samples of each, in order.
-        turns: how an epoch is cut.
-        shuffle_seed: decides, with the epoch, the order of all samples; None: as in `rows`, one set after the other.
+        """Choose samples and their order.
+
+        Args:
+            sets: the decoded data sets.
+            rows: which samples of each, in order.
+            turns: how an epoch is cut.
+            shuffle_seed: decides, with the epoch, the order of samples; None: as in `rows`, one set after the other.
         """
         self._sets, self._turns, self._shuffle_seed = sets, turns, shuffle_seed
         self._starts = np.cumsum([0, *(len(decoded) for decoded in sets)])

@@ -23,10 +23,12 @@ class LabelledSet:
     """A folder or address of labelled shards. Nothing is read before something is asked for."""
 
     def __init__(self, place: str, *, cache: Path | None = None, most_damaged: float | None = None) -> None:
-        """Args:
-        place: folder or address of labelled shards.
-        cache: folder for decoded frames; `decoded_cache.cache_of` says where they lie unless given.
-        most_damaged: the share of damaged shards that may be left out (0 to 1); None: every shard must be whole.
+        """Name a data set.
+
+        Args:
+            place: folder or address of labelled shards.
+            cache: folder for decoded frames; `decoded_cache.cache_of` says where they lie unless given.
+            most_damaged: the share of damaged shards that may be left out (0 to 1); None: every shard must be whole.
         """
         self.place = place
         self._most_damaged = most_damaged

@@ -74,11 +74,13 @@ class StreamedBatches(Dataset[FrameBatch]):
         turns: Turns,
         shuffle_seed: int | None,
     ) -> None:
-        """Args:
-        sets: the data sets.
-        episodes: which episodes of each are wanted.
-        turns: how an epoch is cut.
-        shuffle_seed: decides, with the epoch, the order; None: as in the shards, one data set after the other.
+        """Choose samples and their order; no shard is fetched before the first batch is asked for.
+
+        Args:
+            sets: the data sets.
+            episodes: which episodes of each are wanted.
+            turns: how an epoch is cut.
+            shuffle_seed: decides, with the epoch, the order; None: as in the shards, one data set after the other.
         """
         self._parts = [part for number, one in enumerate(sets) for part in parts_of(number, one, episodes[number])]
         self._episodes, self._turns, self._shuffle_seed = episodes, turns, shuffle_seed

@@ -1,12 +1,11 @@
 """Fits a student to its teacher: the network, its loss and its optimiser, as Lightning trains them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
@@ -131,11 +130,11 @@ class StudentModule(LightningModule):
         own = {name: value for name, value in self._asked.items() if value is not None}
         self.targets = [Target(task.name, _with(own, task.prompts)) for task in data.tasks]
         self.prompts = self.targets[0].prompts
-        self.rewards: dict[Target, EmbeddingReward] = {}
+        self.rewards: list[EmbeddingReward] = []
         for number, target in enumerate(self.targets):
             texts = (target.prompts.goal, target.prompts.baseline)
             goal, baseline = (data.prompt_embeddings(sentences, number) for sentences in texts)
-            self.rewards[target] = EmbeddingReward(goal, baseline, target.prompts.alpha, data.sets[0].teacher.dims)
+            self.rewards.append(EmbeddingReward(goal, baseline, target.prompts.alpha, data.sets[0].teacher.dims))
         if not hasattr(self, "network"):
             network = StudentNetwork(self.backbone, data.task.render.frame_pixels, self.head_width, self.weights)
             network.backbone.requires_grad_(not self.frozen).train(not self.frozen)
@@ -147,15 +146,28 @@ class StudentModule(LightningModule):
         """Build, and freeze the scale of each target's reward to the training split."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning attaches it without declaring it
         self.build(data)
-        parts: dict[Target, list[NDArray[np.float32]]] = {}
-        for number, target in enumerate(self.targets):
-            parts.setdefault(target, []).append(data.train_embeddings(number))
-        self.rewards = {target: self.rewards[target].frozen_to(np.concatenate(each)) for target, each in parts.items()}
+        train = [data.train_embeddings(number) for number in range(len(self.targets))]
+        scales = {
+            target: reward.frozen_to(np.concatenate([train[other] for other in self._alike(target)])).scales
+            for target, reward in zip(self.targets, self.rewards, strict=True)
+        }
+        self.rewards = [
+            replace(reward, scales=scales[target]) for target, reward in zip(self.targets, self.rewards, strict=True)
+        ]
+
+    def _alike(self, target: Target) -> list[int]:
+        """Numbers of the data sets that teach a target."""
+        return [number for number, other in enumerate(self.targets) if other == target]
+
+    @property
+    def reward(self) -> EmbeddingReward:
+        """What the first data set's frames teach."""
+        return self.rewards[0]
 
     @property
     def standardisation(self) -> Standardisation:
-        """The frozen scale of the first target's reward."""
-        return self.rewards[self.targets[0]].standardisation
+        """The frozen scale of `reward`."""
+        return self.reward.standardisation
 
     def forward(self, frames: Tensor) -> Tensor:
         """Frames uint8 (B, P, P, 3) -> standardised rewards float32 (B,)."""
@@ -235,7 +247,7 @@ class StudentModule(LightningModule):
         rewards = np.empty(len(embeddings), np.float32)
         for number in np.unique(data_set):
             mine = data_set == number
-            rewards[mine] = self.rewards[self.targets[number]].standardised(embeddings[mine])
+            rewards[mine] = self.rewards[number].standardised(embeddings[mine])
         return torch.from_numpy(rewards).to(batch.frames.device)
 
     def _gathered(self) -> Scores:

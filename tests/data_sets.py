@@ -1,5 +1,6 @@
 """Tiny real data sets with known counts, in which every frame and embedding says which sample it belongs to."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,10 +60,16 @@ def write_frames(folder: Path, episodes: int = 10, steps: int = 5, samples_per_s
     return folder
 
 
-def write_labels(folder: Path, episodes: int = 10, steps: int = 5, samples_per_shard: int = 8) -> Path:
+def write_labels(
+    folder: Path, episodes: int = 10, steps: int = 5, samples_per_shard: int = 8, task: Task = TASK
+) -> Path:
     """Labelled frames, with the text embeddings of the task's two prompts."""
     folder.mkdir(parents=True, exist_ok=True)
-    samples = [sample_of(episode, step, labelled=True) for episode in range(episodes) for step in range(steps)]
+    samples = [
+        replace(sample_of(episode, step, labelled=True), task=task.name)
+        for episode in range(episodes)
+        for step in range(steps)
+    ]
     shards = tuple(
         write_shard(
             folder / f"shard-{start // samples_per_shard:06d}.tar",
@@ -72,5 +79,5 @@ def write_labels(folder: Path, episodes: int = 10, steps: int = 5, samples_per_s
     )
     prompts = {"a pole upright": embedding_of(900, 0).tolist(), "a pole": embedding_of(900, 1).tolist()}
     teacher = TeacherEntry(name="tiny/known", digest="0" * 64, dims=(DIM,), precision="float32")
-    Manifest(TASK, COLLECTION, shards, teacher, source="1" * 64, prompts=prompts).write(folder)
+    Manifest(task, COLLECTION, shards, teacher, source="1" * 64, prompts=prompts).write(folder)
     return folder

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from datamodules.manifest import Manifest, TeacherEntry
 from datamodules.records import Sample, encode
 from datamodules.shards import write_shard
-from datamodules.tasks import Prompts, RenderSettings
+from datamodules.tasks import Prompts, RenderSettings, Task
 from lightning_modules.fidelity import Fidelity
 from lightning_modules.rewards import Standardisation
 from lightning_modules.student_files import StudentCard
@@ -45,18 +45,31 @@ def reward_of(episode: int, step: int) -> float:
     return 0.2 + 0.2 * brightness_of(episode, step)
 
 
-def write_labels(folder: Path, episodes: int = 20, steps: int = 16, clips: int = 1) -> Path:
+def write_labels(
+    folder: Path,
+    episodes: int = 20,
+    steps: int = 16,
+    task: Task = TASK,
+    samples_per_shard: int = 1000,
+    clips: int = 1,
+) -> Path:
     """Labelled shards of `episodes * steps` squares; of several CLIPs the second sees half the similarity."""
     folder.mkdir(parents=True)
-    samples = [_sample(episode, step, clips) for episode in range(episodes) for step in range(steps)]
-    shard = write_shard(folder / "shard-000000.tar", [(sample.key, encode(sample)) for sample in samples])
+    samples = [_sample(episode, step, task.name, clips) for episode in range(episodes) for step in range(steps)]
+    shards = tuple(
+        write_shard(
+            folder / f"shard-{start // samples_per_shard:06d}.tar",
+            [(sample.key, encode(sample)) for sample in samples[start : start + samples_per_shard]],
+        )
+        for start in range(0, len(samples), samples_per_shard)
+    )
     prompts = {sentence: np.tile(vector, clips).tolist() for sentence, vector in SENTENCES.items()}
     teacher = TeacherEntry(name="tiny/known", digest="0" * 64, dims=(DIM,) * clips, precision="float32")
-    Manifest(TASK, {"policy": "random"}, (shard,), teacher, source="1" * 64, prompts=prompts).write(folder)
+    Manifest(task, {"policy": "random"}, shards, teacher, source="1" * 64, prompts=prompts).write(folder)
     return folder
 
 
-def _sample(episode: int, step: int, clips: int) -> Sample:
+def _sample(episode: int, step: int, task: str, clips: int) -> Sample:
     similarities = [reward_of(episode, step) / (number + 1) for number in range(clips)]
     embedding = np.concatenate([each * np.eye(DIM)[0] + np.sqrt(1 - each**2) * np.eye(DIM)[2] for each in similarities])
     return Sample(
@@ -66,7 +79,7 @@ def _sample(episode: int, step: int, clips: int) -> Sample:
         true_reward=episode + step / 100,
         policy="random",
         seed=0,
-        task=TASK.name,
+        task=task,
         frame=frame_of(episode, step),
         embedding=embedding.astype(np.float16),
     )

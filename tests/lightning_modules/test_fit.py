@@ -7,6 +7,8 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +17,17 @@ import pytest
 import torch
 
 from datamodules.errors import DataError, SettingsError, SuiteError, UnknownNameError
+from datamodules.frames_datamodule import FramesDataModule
 from datamodules.progress import silent
 from datamodules.splits import split_of
 from datamodules.tasks import Prompts
 from lightning_modules.fit import check_fit, fit_student
+from lightning_modules.fit_cli import FitCLI
 from lightning_modules.fit_export import FitResult
 from lightning_modules.reward_function import StudentReward
 from lightning_modules.student_files import read_card
-from tests.lightning_modules.students import BASELINE, GOAL, OTHER, PIXELS, frame_of, reward_of, write_labels
+from tests.lightning_modules.students import BASELINE, GOAL, OTHER, PIXELS, TASK, frame_of, reward_of, write_labels
+from tests.loopback import loopback
 
 ROOT = Path(__file__).parents[2]
 CONFIG: dict[str, Any] = {
@@ -225,3 +230,61 @@ def test_mistake_at_the_command_line_ends_with_code_2_and_no_traceback(tmp_path:
     assert outcome.returncode == 2
     assert outcome.stderr.startswith("error: unknown backbone 'resnet_18': did you mean 'resnet18'")
     assert "Traceback" not in outcome.stderr
+
+
+def test_a_fit_from_several_data_sets_of_one_task(labels: Path, tmp_path: Path) -> None:
+    more = write_labels(tmp_path / "more", episodes=10)
+    config = config_file(tmp_path, trainer={"max_epochs": 1})
+    arguments = [f"--config={config}", f"--data.labels=[{labels}, {more}]", "--tracking_uri=null"]
+    out = FitCLI(["fit", *arguments, f"--out={tmp_path / 'student'}"], nullcontext(silent)).out
+    assert json.loads((out / "result.json").read_text())["fidelity"]["samples"] == len(HELD_OUT) + 16
+    card = read_card(out)
+    assert card.manifest_digest == FramesDataModule([str(labels), str(more)]).digest
+    assert card.task == "cartpole_swingup"
+
+
+def test_labels_of_two_tasks_are_refused_before_the_fit(labels: Path, tmp_path: Path) -> None:
+    other = write_labels(tmp_path / "other", episodes=10, task=replace(TASK, name="walker_walk"))
+    arguments = [f"--config={config_file(tmp_path)}", f"--data.labels=[{labels}, {other}]", "--tracking_uri=null"]
+    with pytest.raises(SettingsError, match=r"2 different tasks \(cartpole_swingup, walker_walk\)"):
+        FitCLI(["fit", *arguments, f"--out={tmp_path / 'student'}"], nullcontext(silent))
+    assert not (tmp_path / "student").exists()
+
+
+def test_skipped_shards_stand_in_the_result(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    labels = write_labels(tmp_path / "labels", samples_per_shard=16)
+    shard = labels / "shard-000003.tar"
+    shard.write_bytes(shard.read_bytes()[:-512])
+    config = config_file(tmp_path, trainer={"max_epochs": 1})
+    with pytest.raises(DataError, match=r"shard-000003\.tar"):
+        fit_student(config, labels, tmp_path / "student", seed=0, report=silent)
+    config = config_file(tmp_path, trainer={"max_epochs": 1}, data={"damaged": "skip"})
+    fit_student(config, labels, tmp_path / "skipped", seed=0, report=silent)
+    skipped = json.loads((tmp_path / "skipped" / "result.json").read_text())["skipped_shards"]
+    assert [damage["shard"] for damage in skipped[str(labels)]] == ["shard-000003.tar"]
+    assert "1 of 20 shards" in caplog.text
+
+
+def test_labels_behind_an_address_need_an_output_folder(labels: Path, tmp_path: Path) -> None:
+    with loopback(labels) as server:
+        arguments = [f"--config={config_file(tmp_path, trainer={'max_epochs': 1})}", "--tracking_uri=null"]
+        arguments += [f"--data.labels={server.address}", "--data.cache=false"]
+        with pytest.raises(SettingsError, match=r"behind an address .*give --out"):
+            FitCLI(["fit", *arguments], nullcontext(silent))
+        result = FitCLI(["fit", *arguments, f"--out={tmp_path / 'student'}"], nullcontext(silent)).result
+    assert result.fidelity.samples == len(HELD_OUT)
+
+
+@pytest.mark.slow
+def test_two_processes_fit_one_student(labels: Path, tmp_path: Path) -> None:
+    devices = {"max_epochs": 1, "devices": 2, "strategy": "ddp"}
+    config = config_file(tmp_path, trainer=devices, data={"batch_size": 7})
+    command = [sys.executable, "-m", "scripts.fit_student", "fit", f"--config={config}", f"--data.labels={labels}"]
+    command += [f"--out={tmp_path / 'student'}", "--tracking_uri=null"]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=240)
+    result = json.loads((tmp_path / "student" / "result.json").read_text())
+    assert result["fidelity"]["samples"] == len(HELD_OUT)
+    with np.load(tmp_path / "student" / "held_out.npz", allow_pickle=False) as held_out:
+        assert list(zip(held_out["episode"].tolist(), held_out["step"].tolist(), strict=True)) == HELD_OUT
+        frames = np.stack([frame_of(*key) for key in HELD_OUT])
+        np.testing.assert_allclose(StudentReward.load(tmp_path / "student").raw(frames), held_out["student"], atol=1e-3)

@@ -8,7 +8,7 @@ import pytest
 from datamodules.errors import UnknownNameError
 from datamodules.results import read_json
 from scripts.benchmark import main
-from sweeps.benchmarks import interleaved_medians, rendering, run_benchmark, teacher
+from sweeps.benchmarks import interleaved_medians, loading, rendering, run_benchmark, teacher
 
 
 def test_peers_take_turns_and_their_medians_are_told_apart() -> None:
@@ -70,3 +70,17 @@ def test_teacher_asks_real_networks_and_says_that_weights_are_random(
     assert ratios["preprocessing_over_pil"] == pytest.approx(pil / ours)
     assert result["new_prompt"] == {"frames": 2000, "teacher_queries": 0}
     assert "random weights" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_loading_measures_both_ways_on_the_same_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {"SAMPLES": 2_000, "EPISODE_STEPS": 50, "DRAWN": 20, "BLOCK_BATCHES": 2, "CACHED_BLOCK_BATCHES": 10}
+    for name, value in {**small, "ROUNDS": 2}.items():
+        monkeypatch.setattr(loading, name, value)
+    result = read_json(run_benchmark("loading", tmp_path))
+    medians, costs = result["medians"], result["costs"]
+    png = max(medians["png_frames_per_second"], medians["png_two_workers_frames_per_second"])
+    assert result["ratios"]["cache_over_png"] == pytest.approx(medians["cache_frames_per_second"] / png)
+    assert result["ratios"]["cache_over_png"] > 1
+    assert costs["streamed_frames"] == pytest.approx(2_000, abs=loading.BATCH)
+    assert 50 < costs["streaming_peak_resident_mib"] < 4096
