@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from torch.jit._trace import TracerWarning
@@ -33,27 +34,20 @@ def student_onnx(folder: Path, network: FrameNetwork) -> bytes:
         content = path.read_bytes()
         if recorded_digest(content) == digest:
             return content
-    content = export_onnx(network, digest)
+    content = _with_digest(export_onnx(network), digest)
     with suppress(OSError):  # a folder that may only be read is a good place for students, too
         write_atomically(path, content)
     return content
 
 
-def export_onnx(network: FrameNetwork, digest: str = "") -> bytes:
+def export_onnx(network: FrameNetwork) -> bytes:
     """Export frames uint8 (batch, P, P, 3) -> outputs float32 (batch, ...), `batch` being free.
-
-    Args:
-        network: what to export.
-        digest: kept in the file's metadata.
 
     Raises:
         MissingDependencyError: the package onnx is not installed.
         SettingsError: the network uses operations that ONNX does not have.
     """
-    try:
-        import onnx
-    except ImportError as error:
-        raise MissingDependencyError(f"the package 'onnx' is not installed: {INSTALL}") from error
+    _import_onnx()
     free = {"frames": {0: "batch"}, "outputs": {0: "batch"}}
     example = torch.zeros((2, network.pixels, network.pixels, 3), dtype=torch.uint8)  # 1 would be taken for a constant
     with TemporaryDirectory() as folder, warnings.catch_warnings(), _attention_in_parts():
@@ -76,10 +70,7 @@ def export_onnx(network: FrameNetwork, digest: str = "") -> bytes:
         except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise SettingsError(f"this network cannot be exported to ONNX ({reason}): use runtime 'torch'") from error
-        model = onnx.load_model(path)
-    onnx.helper.set_model_props(model, {DIGEST: digest})
-    content: bytes = model.SerializeToString()
-    return content
+        return path.read_bytes()
 
 
 @contextmanager
@@ -103,13 +94,27 @@ def recorded_digest(content: bytes) -> str | None:
 
     Raises MissingDependencyError where onnx is not installed.
     """
-    try:
-        import onnx
-        from google.protobuf.message import DecodeError
-    except ImportError as error:
-        raise MissingDependencyError(f"the package 'onnx' is not installed: {INSTALL}") from error
+    onnx = _import_onnx()
+    from google.protobuf.message import DecodeError  # which onnx brings
+
     try:
         model = onnx.load_model_from_string(content)
     except DecodeError:
         return None
     return next((entry.value for entry in model.metadata_props if entry.key == DIGEST), None)
+
+
+def _with_digest(content: bytes, digest: str) -> bytes:
+    onnx = _import_onnx()
+    model = onnx.load_model_from_string(content)
+    onnx.helper.set_model_props(model, {DIGEST: digest})
+    signed: bytes = model.SerializeToString()
+    return signed
+
+
+def _import_onnx() -> Any:
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingDependencyError(f"the package 'onnx' is not installed: {INSTALL}") from error
+    return onnx
