@@ -49,6 +49,7 @@ def write_labels(
     folder: Path,
     episodes: int = 20,
     steps: int = 16,
+    *,
     task: Task = TASK,
     samples_per_shard: int = 1000,
     clips: int = 1,
