@@ -40,9 +40,8 @@ def test_rewards_writes_ratios_of_the_fastest_runtimes_and_shows_all(
         "efficientnet_b0_over_vit_l14",
         "batch1_best_over_eager",
     }
-    for ratio in result["ratios"].values():
-        assert 0.05 < ratio < 20  # all of them are one network here
     medians = result["medians"]
+    assert all(ratio > 0 for ratio in result["ratios"].values())
     single = {name: ms for name, ms in medians.items() if name.startswith("fast_student_batch1_")}
     assert len(single) == 4
     assert result["ratios"]["batch1_best_over_eager"] == medians["fast_student_batch1_eager_ms"] / min(single.values())
