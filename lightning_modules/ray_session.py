@@ -2,16 +2,19 @@
 
 import logging
 import os
+import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
 
-from datamodules.errors import SuiteError
+from datamodules.errors import MissingDependencyError, SuiteError
 
 OBJECT_STORE_BYTES = 100 * 2**20
 """Ray's own default takes 30 % of the memory; nothing large passes between processes here"""
+
+CONNECT_SECONDS = 5.0
 
 STARTS = 3
 """attempts to start it: Ray gives its own processes 30 seconds, which a busy machine does not always keep"""
@@ -20,6 +23,8 @@ STARTS = 3
 @contextmanager
 def ray_session() -> Iterator[None]:
     """Run the block with Ray: the session that is running, the cluster of `RAY_ADDRESS`, or a small one of its own.
+
+    Raises MissingDependencyError if the cluster of `RAY_ADDRESS` cannot be reached.
 
     RLlib needs Ray even where sampler and learner live in this very process (its EnvRunnerGroup stores an object).
     """
@@ -61,7 +66,7 @@ def _is_not_ours(record: logging.LogRecord) -> bool:
 
 def _start() -> None:
     if "RAY_ADDRESS" in os.environ:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        _join(os.environ["RAY_ADDRESS"])
         return
     for attempt in range(1, STARTS + 1):
         try:
@@ -77,3 +82,18 @@ def _start() -> None:
                 raise
         else:
             return
+
+
+def _join(address: str) -> None:
+    """Use the cluster at `address`; Ray itself would wait for minutes where nobody listens."""
+    try:
+        host, _, port = address.rpartition(":")
+        if port.isdigit() and "://" not in address:  # not 'auto', not ray://HOST:PORT
+            socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+    except OSError as error:  # a ConnectionError is one
+        raise MissingDependencyError(
+            f"no Ray cluster lets us in at RAY_ADDRESS={address} ({error}): start one with `ray start --head`, correct "
+            "the address, or unset RAY_ADDRESS; if the cluster asks for a token, set RAY_AUTH_MODE=token and "
+            "RAY_AUTH_TOKEN"
+        ) from error
