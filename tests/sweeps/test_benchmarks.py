@@ -30,7 +30,7 @@ def test_preparation_of_a_round_is_not_timed() -> None:
 
 
 def test_unknown_benchmark_offers_the_closest_name(tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match=r"unknown benchmark 'rendring': did you mean 'rendering'\?"):
+    with pytest.raises(UnknownNameError, match=r"unknown benchmark 'rendring': did you mean 'rendering'"):
         run_benchmark("rendring", tmp_path)
 
 
