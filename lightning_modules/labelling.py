@@ -197,9 +197,9 @@ class Labeller:
         labelled: list[tuple[str, Members]] = []
         with closing(self._work()) as work:
             for claim, batch in work:
-                start = time.perf_counter()
+                before = self._teacher.model_seconds
                 embeddings = self._teacher.embed_frames(batch.frames)
-                seconds = time.perf_counter() - start
+                seconds = self._teacher.model_seconds - before
                 labelled += labelled_samples(batch, embeddings)
                 if batch.last:
                     self._folder.finish(claim, write_shard(self._folder.out / claim.shard.name, labelled))

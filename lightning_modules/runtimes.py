@@ -14,6 +14,7 @@ from datamodules.pixels import as_tensor
 from lightning_modules.batch_sizes import FixedBatches, Program
 from lightning_modules.frame_network import FrameNetwork
 from lightning_modules.onnx_export import INSTALL
+from lightning_modules.signal_stack import kept_signal_stack
 
 RuntimeName = Literal["torch", "compile", "onnx", "openvino", "openvino_bf16", "cuda"]
 RUNTIMES: tuple[RuntimeName, ...] = get_args(RuntimeName)
@@ -155,8 +156,9 @@ def _openvino(network: FrameNetwork, onnx: Onnx, precision: str = "f32") -> Runt
             "INFERENCE_PRECISION_HINT": precision,
             "ENABLE_CPU_PINNING": False,  # it would tie all processes of an agent's runners to the same first cores
         }
-        compiled = core.compile_model(model, "CPU", settings)
-        requests = [compiled.create_infer_request() for _ in range(streams)]
+        with kept_signal_stack():
+            compiled = core.compile_model(model, "CPU", settings)
+            requests = [compiled.create_infer_request() for _ in range(streams)]
 
         def program(frames: NDArray[np.uint8]) -> Outputs:
             frames = np.ascontiguousarray(frames)
@@ -188,7 +190,8 @@ def _openvino_core() -> Any:
         import openvino
     except ImportError as error:
         raise MissingDependencyError(f"the package 'openvino' is not installed: {INSTALL}") from error
-    return openvino.Core()
+    with kept_signal_stack():
+        return openvino.Core()
 
 
 def _cuda(network: FrameNetwork, onnx: Onnx) -> Runtime:
