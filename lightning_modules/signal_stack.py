@@ -16,8 +16,8 @@ class _SignalStack(ctypes.Structure):
 def kept_signal_stack() -> Iterator[None]:
     """Give this thread its alternative signal stack back after the block.
 
-    OpenVINO 2026.4 sets one of its own while it compiles a model, frees it, and leaves it set. Python runs its handlers
-    there, so the next signal (Ctrl-C, the end of a loader process) would end the process with a segmentation fault.
+    OpenVINO 2026.4 sets one of its own when it compiles a model, and it may be freed while it is set. Python runs its
+    handlers there, so the next signal (Ctrl-C, the end of a loader process) ends the process: a segmentation fault.
     """
     if sys.platform != "linux":
         yield

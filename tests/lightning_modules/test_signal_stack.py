@@ -24,7 +24,8 @@ faulthandler.enable()  # registers the stack that OpenVINO replaces
 before = signal_stack()
 network = FrameNetwork(StudentNetwork("test_efficientnet", 32, 8).eval(), 32)
 content = export_onnx(network)
-open_runtime("openvino", network, lambda: content)(np.zeros((3, 32, 32, 3), np.uint8))
+runtime = open_runtime("openvino", network, lambda: content)
+runtime(np.zeros((3, 32, 32, 3), np.uint8))
 print("kept" if signal_stack() == before else "replaced")
 """
 
