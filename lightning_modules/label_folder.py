@@ -121,10 +121,10 @@ class LabelFolder:
         lock = self._progress.claim(shard.name)
         return None if lock is None else Claim(shard, lock)
 
-    def finish(self, claim: Claim, entry: ShardEntry) -> None:
-        """Note that a claimed shard is labelled, and let go of it."""
+    def finish(self, claim: Claim, entry: ShardEntry, queries: int) -> None:
+        """Note that a claimed shard is labelled, and what that asked of the teacher, and let go of it."""
         before = self._progress.find(entry.name)
-        queries = entry.samples + (before.teacher_queries if before else 0)
+        queries += before.teacher_queries if before else 0
         self._progress.record(FinishedShard(entry, claim.shard.sha256, queries))
         claim.lock.release()
 

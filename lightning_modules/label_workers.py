@@ -219,7 +219,7 @@ def label_with_workers(
             while team.at_work:
                 team.listen()
                 tallies = team.tallies.values()
-                done = max([sum(tally.queries for tally in tallies), *(tally.done for tally in tallies)])
+                done = max([sum(tally.scored for tally in tallies), *(tally.done for tally in tallies)])
                 report(min(done, total), total, f"{team.share.workers} workers")
         finally:
             team.dismiss()

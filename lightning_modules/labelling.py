@@ -38,15 +38,15 @@ class LabelResult:
     samples: int
     """labelled samples in the folder"""
     teacher_queries: int
-    """frames the teacher scored in this call; 0 where only sentences were added"""
+    """frames the teacher scored in this call, counted once for each of its CLIPs; 0 where only sentences were added"""
     total_teacher_queries: int
-    """frames the teacher scored for this folder, earlier calls and other labellers included"""
+    """the same for this folder, earlier calls and other labellers included"""
     seconds: float
     """duration of this call, loading included where workers load the teacher"""
     frames_per_second: float
-    """teacher queries a second, all workers together, without loading (frames/s)"""
+    """frames scored a second, all workers together, without loading (frames/s)"""
     teacher_busy: float
-    """time inside the teacher over wall time, mean of the workers (0 to 1)"""
+    """time inside the teacher's models over wall time, mean of the workers (0 to 1)"""
     workers: int
     """teachers that worked side by side"""
     prompts: tuple[str, ...]
@@ -59,10 +59,10 @@ class LabelResult:
 class Tally:
     """Where one labeller stands; all numbers count from its start."""
 
-    queries: int = 0
+    scored: int = 0
     """frames its teacher scored"""
     teacher_seconds: float = 0.0
-    """time inside the teacher, its preprocessing included (s)"""
+    """time inside the teacher's models (s)"""
     seconds: float = 0.0
     """wall time, waiting included (s)"""
     done: int = 0
@@ -133,16 +133,17 @@ def result_of(
     labels: Manifest, tallies: Sequence[Tally], workers: int, seconds: float, warnings: Sequence[str]
 ) -> LabelResult:
     """Sum up what labellers did side by side."""
-    queries = sum(tally.queries for tally in tallies)
+    scored = sum(tally.scored for tally in tallies)
+    assert labels.teacher is not None, "labelled data sets have one"
     wall = sum(tally.seconds for tally in tallies)
     longest = max((tally.seconds for tally in tallies), default=0.0)
     return LabelResult(
         samples=labels.samples,
-        teacher_queries=queries,
+        teacher_queries=scored * len(labels.teacher.dims),
         total_teacher_queries=labels.teacher_queries,
         seconds=round(seconds, 3),
-        frames_per_second=round(queries / longest, 3) if queries else 0.0,
-        teacher_busy=round(sum(tally.teacher_seconds for tally in tallies) / wall, 4) if queries else 0.0,
+        frames_per_second=round(scored / longest, 3) if scored else 0.0,
+        teacher_busy=round(sum(tally.teacher_seconds for tally in tallies) / wall, 4) if scored else 0.0,
         workers=workers,
         prompts=tuple(labels.prompts),
         warnings=tuple(warnings),
@@ -180,13 +181,13 @@ class Labeller:
         while self._labels is None:  # more than once only where a finished shard was found damaged in the meantime
             self._settled = {shard.name for shard in self._source.look().shards if self._folder.is_labelled(shard)}
             with closing(self._scored()) as scored:
-                for queries, teacher_seconds in scored:
+                for frames, teacher_seconds in scored:
                     tally = replace(
                         tally,
-                        queries=tally.queries + queries,
+                        scored=tally.scored + frames,
                         teacher_seconds=tally.teacher_seconds + teacher_seconds,
                         seconds=time.perf_counter() - start,
-                        done=min(tally.queries + queries + self._by_others, tally.total),
+                        done=min(tally.scored + frames + self._by_others, tally.total),
                         note=f"{len(self._settled) - len(self._held)} shards finished",
                     )
                     yield tally
@@ -202,7 +203,8 @@ class Labeller:
                 seconds = self._teacher.model_seconds - before
                 labelled += labelled_samples(batch, embeddings)
                 if batch.last:
-                    self._folder.finish(claim, write_shard(self._folder.out / claim.shard.name, labelled))
+                    entry = write_shard(self._folder.out / claim.shard.name, labelled)
+                    self._folder.finish(claim, entry, queries=entry.samples * len(self._teacher.dims))
                     del self._held[claim.shard.name]
                     labelled = []
                 yield len(batch.samples), seconds
