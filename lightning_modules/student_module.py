@@ -154,6 +154,7 @@ class StudentModule(LightningModule):
         self.rewards = [
             replace(reward, scales=scales[target]) for target, reward in zip(self.targets, self.rewards, strict=True)
         ]
+        data.stratify([reward.standardised(own) for reward, own in zip(self.rewards, train, strict=True)])
 
     def _alike(self, target: Target) -> list[int]:
         """Numbers of the data sets that teach a target."""
