@@ -173,7 +173,7 @@ class StudentModule(LightningModule):
     def forward(self, frames: Tensor) -> Tensor:
         """Frames uint8 (B, P, P, 3) -> standardised rewards float32 (B,)."""
         rewards: Tensor = self.network(to_model_input(frames))
-        return rewards
+        return rewards.float()  # under autocast they are bfloat16
 
     def training_step(self, batch: FrameBatch, batch_idx: int) -> Tensor:
         """Loss of a batch. Raises DataError, naming its frames, where it is not finite."""

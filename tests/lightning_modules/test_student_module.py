@@ -242,3 +242,26 @@ def test_training_batches_hold_every_stratum_of_the_reward(labels: Path) -> None
         quarters = np.bincount(np.digitize(rewards, np.quantile(train, [0.25, 0.5, 0.75])), minlength=4)
         assert quarters.min() >= 5
         assert quarters.max() <= 11
+
+
+def test_a_fit_under_bfloat16_gives_float32_rewards(labels: Path) -> None:
+    module = StudentModule("test_efficientnet")
+    data = FramesDataModule(labels, batch_size=32)
+    with quiet_lightning():
+        trainer = Trainer(
+            precision="bf16-mixed",
+            gradient_clip_val=1.0,
+            max_epochs=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+            accelerator="cpu",
+        )
+        trainer.fit(module, datamodule=data)
+        trainer.test(module, datamodule=data, verbose=False)
+    assert module.held_out is not None
+    assert module.held_out.student.dtype == torch.float32
+    rewards = module.eval()(next(iter(data.test_dataloader())).frames).detach()
+    np.testing.assert_allclose(module.held_out.student, rewards, atol=0.2)  # eight bits of mantissa
+    assert not torch.equal(module.held_out.student, rewards)
