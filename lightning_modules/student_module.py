@@ -172,7 +172,7 @@ class StudentModule(LightningModule):
     def forward(self, frames: Tensor) -> Tensor:
         """Frames uint8 (B, P, P, 3) -> what the network says, float32 (B, K) or (B, K, D)."""
         outputs: Tensor = self.network(to_model_input(frames))
-        return outputs
+        return outputs.float()  # under autocast they are bfloat16
 
     def training_step(self, batch: FrameBatch, batch_idx: int) -> Tensor:
         """Loss of a batch. Raises DataError, naming its frames, where it is not finite."""
@@ -260,7 +260,7 @@ class StudentModule(LightningModule):
 
     def _scores_of(self, batch: FrameBatch) -> Scores:
         batch = FrameBatch._make(column.to(self.device) for column in batch)
-        outputs = self(batch.frames).float()
+        outputs = self(batch.frames)
         members = self._rewards(outputs, batch) if self.head == "embedding" else outputs
         losses = self._losses(outputs, self._answers(batch))
         return Scores.of(batch, members, self._rewards(batch.embeddings, batch), losses)

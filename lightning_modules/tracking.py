@@ -108,7 +108,7 @@ class FitLogger(MLFlowLogger):
                 self._mlflow_client.create_registered_model(name)
             self._mlflow_client.create_model_version(name, source, run_id, {key: str(tags[key]) for key in tags})
         except Exception as error:  # of MLflow, its database driver or its HTTP client
-            reason = str(error).splitlines()[0]
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             log.warning(
                 f"{folder} is finished, and not registered in {self._tracking_uri} ({reason}): give the same command "
                 "again once that store has a model registry"

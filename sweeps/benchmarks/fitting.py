@@ -53,7 +53,7 @@ class Fit:
 
 FITS: Mapping[str, Fit] = {
     "test_efficientnet": Fit(Path("conf/student/default.yaml"), 1.0, 4),
-    "efficientnet_b0": Fit(Path("conf/student/plan.yaml"), 0.4, 2),
+    "efficientnet_b0": Fit(Path("conf/student/plan.yaml"), 0.2, 2),
 }
 
 

@@ -316,3 +316,26 @@ def test_loss_and_head_must_suit_each_other() -> None:
         StudentModule("test_efficientnet", shift_pixels=-1)
     with pytest.raises(SettingsError, match=r"members is 33: it must lie between 1 and 32"):
         StudentModule("test_efficientnet", members=33)
+
+
+def test_a_fit_under_bfloat16_gives_float32_rewards(labels: Path) -> None:
+    module = StudentModule("test_efficientnet")
+    data = FramesDataModule(labels, batch_size=32)
+    with quiet_lightning():
+        trainer = Trainer(
+            precision="bf16-mixed",
+            gradient_clip_val=1.0,
+            max_epochs=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            enable_progress_bar=False,
+            accelerator="cpu",
+        )
+        trainer.fit(module, datamodule=data)
+        trainer.test(module, datamodule=data, verbose=False)
+    assert module.held_out is not None
+    assert module.held_out.student.dtype == torch.float32
+    rewards = module.eval()(next(iter(data.test_dataloader())).frames)[:, 0].detach()
+    np.testing.assert_allclose(module.held_out.student, rewards, atol=0.2)  # eight bits of mantissa
+    assert not torch.equal(module.held_out.student, rewards)
