@@ -1,23 +1,16 @@
 """A trial's folder -> `report.html`: one page that opens from disk, with every picture and the video inside it."""
 
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
 from sweeps import figures
 from sweeps.answer import BY_SENTENCE, answer_of, duration, number, returns_in_words, total_seconds
-from sweeps.pages import data_uri, settings_in_rows, write_page
+from sweeps.pages import data_uri, picture_uri, settings_in_rows, write_page
 from sweeps.trial_files import RewardedFrame, TrialFiles, read_trial
 
 VIDEO_BYTES = 3_500_000
 """a longer video is linked instead: base64 adds a third, and the page must stay below 6 MB"""
-THUMBNAIL_PIXELS = 128
-"""frames larger than this are shown smaller"""
 
 # Key in student.json's fidelity -> name, what it says, and where good lies (FIELD: Gleave et al. 2021 for EPIC).
 FIDELITY = {
@@ -136,18 +129,10 @@ def _frame_rows(files: TrialFiles) -> list[tuple[str, list[dict[str, str]]]]:
 
 def _thumbnail(frame: RewardedFrame) -> dict[str, str]:
     return {
-        "image": data_uri("image/png", _png(frame.pixels)),
+        "image": picture_uri(frame.pixels),
         "student": f"{frame.student:.3f}",
         "teacher": f"{frame.teacher:.3f}",
     }
-
-
-def _png(pixels: NDArray[np.uint8]) -> bytes:
-    image = Image.fromarray(pixels)
-    image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
-    stream = BytesIO()
-    image.save(stream, format="PNG", optimize=True)
-    return stream.getvalue()
 
 
 def _costs(files: TrialFiles) -> list[tuple[str, str, str]]:

@@ -102,7 +102,7 @@ def _weighted_spearman(orders: Sequence[_Ties], weights: NDArray[np.float64]) ->
     one, other = (side - (weights * side).sum(axis=1, keepdims=True) / total for side in ranks)
     product = (weights * one * other).sum(axis=1)
     scale = np.sqrt((weights * one**2).sum(axis=1) * (weights * other**2).sum(axis=1))
-    return np.divide(product, scale, out=np.zeros_like(product), where=scale > 1e-9)
+    return np.asarray(np.divide(product, scale, out=np.zeros_like(product), where=scale > 1e-9), np.float64)
 
 
 def _checked(values: Sequence[float] | NDArray[np.float64]) -> NDArray[np.float64]:
