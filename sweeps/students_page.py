@@ -1,0 +1,245 @@
+"""An evaluation of students -> `students.html`: the table, the front of fidelity and latency, the answer in words."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.labelled_set import LabelledSet
+from datamodules.results import versions
+from sweeps import plots
+from sweeps.answer import duration, number
+from sweeps.audit_verdict import shown
+from sweeps.pages import data_uri, write_page
+from sweeps.student_answer import MARKS, plain
+from sweeps.student_evaluation import BATCH_SIZES, Agreement, AskedPrompt, Contestant, Evaluation, Origin
+
+ORIGINS: Mapping[Origin, str] = {
+    "held out": "the data set it was fitted to: only the episodes it never saw",
+    "new frames": "a task it learned, but frames of another collection: all of them",
+    "other task": "a task it never saw: all frames",
+    "perhaps seen": "a task it learned from data sets that cannot be told: only episodes that no fit trains on",
+}
+FOLLOWS = MARKS[0].bad
+"""Spearman inside an episode from which a student follows its teacher at all"""
+
+
+def write_students_page(path: Path, found: Evaluation, result: Mapping[str, Any]) -> Path:
+    """Write the page, whole or not at all, and return its path; `result` is what result.json says."""
+    several = len(found.contestants) > 1
+    used = [origin for origin in ORIGINS if origin in found.origin.values()]
+    return write_page(
+        path,
+        "students.html.j2",
+        {
+            "title": f"{len(found.contestants)} students on {len(found.sets)} data sets"
+            if several or len(found.sets) > 1
+            else f"{found.contestants[0].name} on {found.sets[0].manifest.task.name}",
+            "sentences": answer_of(found),
+            "columns": [_column(one) for one in found.sets],
+            "rows": [_row(found, student) for student in found.contestants],
+            "origins": [(origin, ORIGINS[origin]) for origin in used],
+            "ablation": [_ablation(found, student, result) for student in found.contestants],
+            "sizes": BATCH_SIZES,
+            "front": data_uri("image/svg+xml", _front(found).svg()) if several else None,
+            "asked": [asked for one in found.sets if (asked := _asked(found, one)) is not None],
+            "command": result["command"],
+            "seed": result["seed"],
+            "seconds": duration(result["seconds"]),
+            "versions": versions(),
+        },
+    )
+
+
+def answer_of(found: Evaluation) -> list[str]:
+    """What the tables show, in whole sentences."""
+    sentences = [_trade(found), _elsewhere(found, "new frames"), _elsewhere(found, "other task"), _unseen(found)]
+    return [sentence for sentence in sentences if sentence]
+
+
+def seen(student: Contestant, prompts: AskedPrompt) -> bool:
+    """Whether a fit knew these very sentences."""
+    asked = prompts.prompts.goal, prompts.prompts.baseline
+    return any(asked == (target.prompts.goal, target.prompts.baseline) for target in student.card.targets)
+
+
+def _within(student: Contestant) -> float:
+    return student.card.fidelity.spearman_within_episode
+
+
+def _trade(found: Evaluation) -> str:
+    best, fastest = (
+        max(found.contestants, key=_within),
+        min(found.contestants, key=lambda student: found.milliseconds[student.name][-1]),
+    )
+    milliseconds = {student.name: found.milliseconds[student.name][-1] for student in found.contestants}
+    figures = f"Spearman inside an episode {shown(_within(best), 3)} on the episodes held out of its fit"
+    per_call = f"{number(milliseconds[best.name])} ms for {BATCH_SIZES[-1]} frames"
+    if len(found.contestants) == 1:
+        return f"{best.name}: {figures}, {per_call}."
+    if best is fastest:
+        return f"{best.name} is both the most faithful student ({figures}) and the fastest ({per_call})."
+    times = milliseconds[best.name] / milliseconds[fastest.name]
+    return (
+        f"The most faithful student is {best.name} ({figures}, {per_call}). {fastest.name} is {number(times)} times "
+        f"faster at {shown(_within(fastest), 3)}."
+    )
+
+
+def _elsewhere(found: Evaluation, origin: Origin) -> str:
+    """The best and the worst cell of one origin, against what the students reach on their own held-out episodes."""
+    cells = [(student, one) for student in found.contestants for one in found.sets]
+    cells = [(student, one) for student, one in cells if found.origin[student.name, one.place] == origin]
+    if not cells:
+        return ""
+
+    def reached(cell: tuple[Contestant, LabelledSet]) -> float:
+        return found.agreement[cell[0].name, cell[1].place].within.mean
+
+    (best, there), (worst, where) = max(cells, key=reached), min(cells, key=reached)
+    highest, lowest = shown(reached((best, there)), 3), shown(reached((worst, where)), 3)
+    tasks = there.manifest.task.name, where.manifest.task.name
+    if origin == "new frames":
+        drop = max(_within(student) - reached((student, one)) for student, one in cells)
+        changed = f"lose at most {shown(drop, 3)}" if drop > 0 else "lose nothing"
+        return (
+            f"On other frames of a task that they learned, students {changed} against their own held-out episodes: "
+            f"from {lowest} ({worst.name}) to {highest} ({best.name})."
+        )
+    verdict = (
+        f"can be followed by {best.name}"
+        if reached((best, there)) >= FOLLOWS
+        else "is followed by no student: fit one to it"
+    )
+    return (
+        f"A task that a student never saw {verdict} (Spearman inside an episode from {lowest}, {worst.name} on "
+        f"{tasks[1]}, to {highest}, {best.name} on {tasks[0]})."
+    )
+
+
+def _unseen(found: Evaluation) -> str:
+    new = [
+        (agreement.pooled.mean, student.name, asked)
+        for student in found.contestants
+        for one in found.sets
+        for asked, agreement in found.asked.get((student.name, one.place), ())
+        if not seen(student, asked)
+    ]
+    if not new:
+        return ""
+    low, name, asked = min(new, key=lambda each: each[0])
+    middle = float(np.median([each[0] for each in new]))
+    return (
+        f"Asked {len(new)} times for sentences that no fit knew, students with an embedding head order all frames like "
+        f"the teacher with a median Spearman of {shown(middle, 3)}; the lowest is {shown(low, 3)} ({name}, "
+        f"{asked.candidate!r} at alpha {asked.prompts.alpha:g})."
+    )
+
+
+def _column(one: LabelledSet) -> dict[str, Any]:
+    manifest = one.manifest
+    return {
+        "task": manifest.task.name,
+        "place": one.place,
+        "goal": manifest.task.prompts.goal,
+        "about": f"{manifest.samples:,} frames, " + ", ".join(_collected(manifest.collection)),
+    }
+
+
+def _collected(collection: Mapping[str, Any]) -> list[str]:
+    """What tells collections apart: short values only."""
+    return [
+        f"{key} {value}"
+        for key, value in collection.items()
+        if isinstance(value, (int, float, str)) and key != "frames"
+    ]
+
+
+def _row(found: Evaluation, student: Contestant) -> dict[str, Any]:
+    return {
+        "name": student.name,
+        "learned": ", ".join(target.task for target in student.card.targets),
+        "cells": [
+            {"origin": found.origin[student.name, one.place], **_cell(found.agreement[student.name, one.place])}
+            for one in found.sets
+        ],
+    }
+
+
+def _cell(agreement: Agreement) -> dict[str, Any]:
+    fidelity = agreement.fidelity
+    return {
+        "grade": MARKS[0].grade(fidelity),
+        "within": shown(agreement.within.mean, 3),
+        "within_bounds": plain(agreement.within),
+        "pooled": shown(agreement.pooled.mean, 3),
+        "pooled_bounds": plain(agreement.pooled),
+        "epic": shown(fidelity.epic, 3),
+        "pairs": shown(fidelity.pairwise_order_accuracy, 3),
+        "frames": f"{fidelity.samples:,}",
+        "episodes": f"{agreement.episodes:,}",
+    }
+
+
+def _ablation(found: Evaluation, student: Contestant, result: Mapping[str, Any]) -> dict[str, Any]:
+    card, entry = student.card, result["students"][student.name]
+    milliseconds = found.milliseconds[student.name]
+    members = f", {card.members} members" if card.members > 1 else ""
+    return {
+        "name": student.name,
+        "backbone": card.backbone,
+        "head": f"{card.head}{members}",
+        "parameters": f"{student.parameters:,}",
+        "size": f"{student.bytes / 1e6:.1f} MB",
+        "fit": "not known" if entry["fit_seconds"] is None else duration(entry["fit_seconds"]),
+        "milliseconds": [number(value) for value in milliseconds],
+        "rate": f"{1000 * BATCH_SIZES[-1] / milliseconds[-1]:,.0f}",
+        "within": shown(card.fidelity.spearman_within_episode, 3),
+        "pooled": shown(card.fidelity.spearman_pooled, 3),
+        "epic": shown(card.fidelity.epic, 3),
+    }
+
+
+def _front(found: Evaluation) -> plots.Drawing:
+    points = [
+        plots.Point(student.name, found.milliseconds[student.name][-1], _within(student))
+        for student in found.contestants
+    ]
+    return plots.front(
+        points,
+        f"milliseconds for {BATCH_SIZES[-1]} frames",
+        "Spearman inside an episode, on episodes held out of the fit",
+    )
+
+
+def _asked(found: Evaluation, one: LabelledSet) -> dict[str, Any] | None:
+    """The prompts of the list on one data set: a row a prompt, a column a student that takes any."""
+    answers = {
+        student: found.asked[student.name, one.place]
+        for student in found.contestants
+        if (student.name, one.place) in found.asked
+    }
+    if not answers:
+        return None
+    asked = [each for each, _ in next(iter(answers.values()))]
+    return {
+        "task": one.manifest.task.name,
+        "place": one.place,
+        "students": [student.name for student in answers],
+        "medians": [_medians([agreement for _, agreement in row]) for row in answers.values()],
+        "rows": [
+            {
+                "name": each.candidate,
+                "goal": each.prompts.goal,
+                "alpha": f"{each.prompts.alpha:g}",
+                "cells": [{**_cell(row[place][1]), "seen": seen(student, each)} for student, row in answers.items()],
+            }
+            for place, each in enumerate(asked)
+        ],
+    }
+
+
+def _medians(agreements: Sequence[Agreement]) -> tuple[str, str]:
+    pooled, within = ([getattr(each, name).mean for each in agreements] for name in ("pooled", "within"))
+    return shown(float(np.median(pooled)), 3), shown(float(np.median(within)), 3)
