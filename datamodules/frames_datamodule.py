@@ -141,6 +141,10 @@ class FramesDataModule(LightningDataModule):
         """The teacher's image embeddings (N, D) of a data set's training split, `data_fraction` applied."""
         return self._columns(data_set).embeddings[self.rows("train", data_set)].astype(np.float32)
 
+    def train_episodes(self, data_set: int = 0) -> frozenset[int]:
+        """Numbers of a data set's training episodes, `data_fraction` applied. DataError: there is none."""
+        return self._episodes("train", data_set)
+
     def rows(self, split: Split, data_set: int = 0) -> NDArray[np.int64]:
         """Numbers of a split's samples in a data set, in order; of the training split only the `data_fraction`.
 
@@ -183,9 +187,9 @@ class FramesDataModule(LightningDataModule):
         """This process's part of the test samples, each once; in order, unless loader processes stream."""
         return self._loader("test", *this_process())
 
-    def every_test_batch(self) -> DataLoader[FrameBatch]:
-        """All test samples in one process."""
-        return self._loader("test", rank=0, ranks=1)
+    def every_batch(self, split: Split) -> DataLoader[FrameBatch]:
+        """All samples of a split in one process; shuffled, and the last incomplete batch left out, of training's."""
+        return self._loader(split, rank=0, ranks=1)
 
     @cached_property
     def _cached(self) -> bool:

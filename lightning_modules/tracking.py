@@ -67,13 +67,20 @@ class FitLogger(MLFlowLogger):
         self._mlflow_client.update_run(run_id, status="RUNNING")
         return run_id
 
-    def log_fit(self, settings: Mapping[str, Any], prompts: Prompts, config: Path) -> None:
-        """Log what is to be fitted: settings as parameters, prompts as tags, the configuration as a file."""
+    def log_fit(self, settings: Mapping[str, Any], prompts: Mapping[str, Prompts], config: Path) -> None:
+        """Log what is to be fitted: settings as parameters, each task's prompts as tags, the configuration as a file.
+
+        The tags of a single task are `prompts.goal` and so on, those of several `prompts.TASK.goal`.
+        """
         flat = {f"student.{name}": value for name, value in settings.items() if value is not None}
         whole = {name: value for name, value in flat.items() if len(str(value)) > PARAMETER_CHARACTERS}
         self.log_hyperparams({name: value for name, value in flat.items() if name not in whole})
-        sentences = {"prompts.goal": list(prompts.goal), "prompts.baseline": list(prompts.baseline)}
-        for name, value in {**whole, **sentences, "prompts.alpha": prompts.alpha}.items():
+        tags = {
+            f"prompts.{field}" if len(prompts) == 1 else f"prompts.{task}.{field}": value
+            for task, own in prompts.items()
+            for field, value in (("goal", list(own.goal)), ("baseline", list(own.baseline)), ("alpha", own.alpha))
+        }
+        for name, value in {**whole, **tags}.items():
             self.experiment.set_tag(self.run_id, name, value)
         self.experiment.log_artifact(self.run_id, str(config), "student")
 

@@ -100,8 +100,8 @@ class Trace:
 
     title: str
     step: NDArray[np.int64]
-    student: NDArray[np.float64]
-    teacher: NDArray[np.float64]
+    student: NDArray[np.floating[Any]]
+    teacher: NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ def learning_curve(
         return Drawing(figure)
 
 
-def student_against_teacher(student: NDArray[np.float64], teacher: NDArray[np.float64]) -> Drawing:
+def student_against_teacher(student: NDArray[np.floating[Any]], teacher: NDArray[np.floating[Any]]) -> Drawing:
     """Scatter of rewards (N,), student over teacher; evenly chosen frames where there are more than MOST_POINTS."""
     chosen = np.linspace(0, len(teacher) - 1, min(len(teacher), MOST_POINTS)).astype(int)
     with _style():
@@ -268,7 +268,7 @@ def pareto(points: Sequence[Point]) -> list[Point]:
     return best
 
 
-def reward_histogram(student: NDArray[np.float64], teacher: NDArray[np.float64]) -> Drawing:
+def reward_histogram(student: NDArray[np.floating[Any]], teacher: NDArray[np.floating[Any]]) -> Drawing:
     """How the rewards (N,) of student and teacher are distributed over the same frames."""
     edges = np.histogram_bin_edges(np.concatenate([student, teacher]), bins=40).tolist()
     with _style():

@@ -4,10 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_modules.held_out import HeldOut
 from sweeps import figures
 from sweeps.answer import BY_SENTENCE, answer_of, duration, number, returns_in_words, total_seconds
 from sweeps.pages import data_uri, picture_uri, settings_in_rows, write_page
-from sweeps.trial_files import RewardedFrame, TrialFiles, read_trial
+from sweeps.trial_files import TrialFiles, read_trial
 
 VIDEO_BYTES = 3_500_000
 """a longer video is linked instead: base64 adds a third, and the page must stay below 6 MB"""
@@ -123,15 +127,19 @@ def _fidelity(fidelity: Mapping[str, float | None]) -> list[tuple[str, str, str]
 def _frame_rows(files: TrialFiles) -> list[tuple[str, list[dict[str, str]]]]:
     if files.held_out is None:
         return []
-    rows = (("Highest", files.held_out.highest), ("Lowest", files.held_out.lowest))
-    return [(title, [_thumbnail(frame) for frame in frames]) for title, frames in rows if frames]
+    held_out = files.held_out
+    rows = (("Highest", held_out.top, held_out.top_frames), ("Lowest", held_out.bottom, held_out.bottom_frames))
+    return [
+        (title, [_thumbnail(held_out, *frame) for frame in zip(positions, frames, strict=True)])
+        for title, positions, frames in rows
+    ]
 
 
-def _thumbnail(frame: RewardedFrame) -> dict[str, str]:
+def _thumbnail(held_out: HeldOut, position: int, pixels: NDArray[np.uint8]) -> dict[str, str]:
     return {
-        "image": picture_uri(frame.pixels),
-        "student": f"{frame.student:.3f}",
-        "teacher": f"{frame.teacher:.3f}",
+        "image": picture_uri(pixels),
+        "student": f"{held_out.student[position]:.2f}",
+        "teacher": f"{held_out.teacher[position]:.2f}",
     }
 
 

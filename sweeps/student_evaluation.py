@@ -66,14 +66,13 @@ class Contestant:
         return self.card.head == "embedding"
 
     def score(self, frames: NDArray[np.uint8], report: Callable[[int], None]) -> NDArray[np.float32]:
-        """Frames (N, P, P, 3) -> each member's reward (N, K), or embedding (N, K, D); `report` is told of each batch."""
+        """Frames (N, P, P, 3) -> each member's reward (N, K) or embedding (N, K, D); `report` is told of each batch."""
         parts = []
         for start in range(0, len(frames), BATCH):
             batch = np.ascontiguousarray(frames[start : start + BATCH])
             parts.append(self.outputs(batch))
             report(len(batch))
-        outputs = np.concatenate(parts)
-        return outputs if self.takes_prompts else outputs.reshape(len(outputs), -1)
+        return np.concatenate(parts)
 
 
 @dataclass(frozen=True)
@@ -138,14 +137,14 @@ def _open(folder: Path, name: str) -> Contestant:
 
 
 def check_comparable(contestants: Sequence[Contestant], sets: Sequence[LabelledSet]) -> None:
-    """Raise DataError, naming the two, unless every student takes the frames and knows the teacher of every data set."""
+    """Raise DataError, naming the two, unless all students take the frames and share the teacher of all data sets."""
     for one in sets:
         pixels = one.manifest.task.render.frame_pixels
         for student in contestants:
             if student.card.pixels != pixels:
                 raise DataError(
-                    f"{student.folder} takes frames of {student.card.pixels} pixels and those in {one.place} have {pixels}: "
-                    "evaluate it on data sets of its own size, in a command of their own"
+                    f"{student.folder} takes frames of {student.card.pixels} pixels, those in {one.place} have "
+                    f"{pixels}: compare students and data sets of one size"
                 )
             if student.card.teacher.digest != one.teacher.digest:
                 raise DataError(

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +59,7 @@ def evaluate_folders(
             "prompts is given and no student has an embedding head: only those answer sentences that they were not "
             "fitted to; fit one with `--model.head embedding`, or leave prompts out"
         )
-    with progress_bar("read", "frames") as report:
-        before, total = 0, sum(one.manifest.samples for one in sets)
-        for one in sets:
-            one.read(True, lambda done, _, note="", before=before: report(before + done, total, note))
-            before += one.manifest.samples
-        report(total, total, "")
+    _decode(sets)
     with progress_bar("evaluate", "frames") as report:
         found = evaluate(contestants, sets, prompts, np.random.default_rng(seed), report)
     figures = content_of(found)
@@ -149,6 +143,22 @@ def _check_readable(one: LabelledSet) -> None:
     one.prompt_embeddings((*prompts.goal, *prompts.baseline))
     if reason := one.why_not_cached():
         raise DataError(f"the frames of {one.place} cannot be kept decoded: {reason}; make room, or copy the labels")
+
+
+def _decode(sets: Sequence[LabelledSet]) -> None:
+    """Fill the caches of decoded frames that are not there yet, with a progress bar."""
+    missing = [one for one in sets if not one.is_decoded]
+    if not missing:
+        return
+    total, before = sum(one.manifest.samples for one in missing), 0
+    with progress_bar("read", "frames") as report:
+        for one in missing:
+
+            def on_top(done: int, _: int, note: str = "", before: int = before) -> None:
+                report(before + done, total, note)
+
+            one.read(True, on_top)
+            before += one.manifest.samples
 
 
 def _with_prompts(one: LabelledSet, prompts: PromptList | None, teacher: TeacherSettings | None) -> LabelledSet:

@@ -11,7 +11,6 @@ from lightning_modules.residuals import Residuals, residuals_by_quantile, residu
 from sweeps import plots
 from sweeps.figures import chosen_traces
 from sweeps.student_folder import FittedStudent
-from sweeps.trial_files import HeldOut
 
 SCATTER, TRACES, HISTOGRAM, CURVES = "student_against_teacher", "episode_traces", "rewards", "fit_curves"
 ORDER, BY_REWARD, BY_TIME = "order_by_margin", "residuals_by_reward", "residuals_by_time"
@@ -31,7 +30,7 @@ def draw_student(student: FittedStudent, calibration: Calibration | None) -> dic
         BY_REWARD: _by_reward(residuals_by_quantile(said, asked)),
         BY_TIME: _by_time(residuals_by_time(said, asked, held_out.step)),
     }
-    if traces := chosen_traces(HeldOut(said, asked, held_out.episode, held_out.step, (), ()), student.episode_name):
+    if traces := chosen_traces(held_out, student.episode_name):
         drawings[TRACES] = plots.episode_traces(traces)
     if curves := student.result.get("curves"):
         drawings[CURVES] = _fit_curves(curves)

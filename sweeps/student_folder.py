@@ -4,110 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from datamodules.errors import DataError
 from datamodules.results import read_json
-from datamodules.tasks import Prompts
-from lightning_modules.fidelity import Fidelity
-from lightning_modules.student_files import read_card as _read_card
-from lightning_modules.student_module import EPISODES
-
-# ---- until the cards hold them
-Values = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class _Teacher:
-    name: str
-    digest: str
-    dims: tuple[int, ...]
-    precision: str
-
-
-@dataclass(frozen=True)
-class _Target:
-    task: str
-    prompts: Prompts
-    fidelity: Fidelity
-
-
-@dataclass(frozen=True)
-class StudentCard:
-    backbone: str
-    pixels: int
-    head: str
-    head_width: int
-    members: int
-    shared_backbone: bool
-    targets: tuple[_Target, ...]
-    teacher: _Teacher | None
-    manifest_digest: str
-    fidelity: Fidelity
-
-
-@dataclass(frozen=True, eq=False)
-class HeldOut:
-    student: Values
-    teacher: Values
-    spread: Values
-    true_reward: Values
-    episode: NDArray[np.int64]
-    step: NDArray[np.int64]
-    target: NDArray[np.int64]
-    top_frames: NDArray[np.uint8]
-    top: NDArray[np.int64]
-    bottom_frames: NDArray[np.uint8]
-    bottom: NDArray[np.int64]
-    worst_frames: NDArray[np.uint8]
-    worst: NDArray[np.int64]
-
-
-def read_held_out(folder: Path) -> HeldOut:
-    card = _read_card(folder)
-    with np.load(folder / "held_out.npz", allow_pickle=False) as arrays:
-        a = dict(arrays)
-    scale = card.standardisation
-    student, teacher = (((a[k] - scale.mean) / scale.std).astype(np.float32) for k in ("student", "teacher"))
-    order = np.argsort(teacher, kind="stable")
-    bottom, top = order[:8], order[::-1][:8]
-    both, frames = np.concatenate([top, bottom]), np.concatenate([a["top_frames"], a["bottom_frames"]])
-    worst = np.argsort(-np.abs(student - teacher)[both])[:8]
-    return HeldOut(
-        student,
-        teacher,
-        np.zeros_like(student),
-        a["true_reward"],
-        a["episode"],
-        a["step"],
-        np.zeros(len(student), np.int64),
-        a["top_frames"],
-        top,
-        a["bottom_frames"],
-        bottom,
-        frames[worst],
-        both[worst],
-    )
-
-
-def read_card(folder: Path) -> StudentCard:
-    old = _read_card(folder)
-    return StudentCard(
-        old.backbone,
-        old.pixels,
-        "reward",
-        old.head_width,
-        1,
-        False,
-        (_Target(old.task, old.prompts, old.fidelity),),
-        None,
-        old.manifest_digest,
-        old.fidelity,
-    )
-
-
-# ----
+from lightning_modules.held_out import HeldOut, read_held_out
+from lightning_modules.student_files import StudentCard, read_card
+from lightning_modules.student_scores import EPISODES
 
 
 @dataclass(frozen=True, eq=False)

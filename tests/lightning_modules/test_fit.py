@@ -240,7 +240,7 @@ def test_a_fit_from_several_data_sets_of_one_task(labels: Path, tmp_path: Path) 
     assert json.loads((out / "result.json").read_text())["fidelity"]["samples"] == len(HELD_OUT) + 16
     card = read_card(out)
     assert card.manifest_digest == FramesDataModule([str(labels), str(more)]).digest
-    assert card.task == "cartpole_swingup"
+    assert card.target_of().task == "cartpole_swingup"
 
 
 def test_labels_of_two_tasks_are_refused_before_the_fit(labels: Path, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_student_comes_back_as_it_was(folder: Path) -> None:
 
 def test_files_are_json_and_safetensors_alone(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {CARD, WEIGHTS}
-    assert json.loads((folder / CARD).read_text())["schema_version"] == 2
+    assert json.loads((folder / CARD).read_text())["schema_version"] == 3
     assert load_file(folder / WEIGHTS).keys() == made_student()[0].state_dict().keys()
 
 
@@ -85,23 +85,23 @@ def test_weights_that_are_no_file_are_refused(folder: Path) -> None:
 
 def test_weights_that_are_not_finite_are_named(folder: Path) -> None:
     tensors = load_file(folder / WEIGHTS)
-    tensors["head.2.bias"][0] = torch.nan
+    tensors["heads.0.2.bias"][0] = torch.nan
     save_file(tensors, folder / WEIGHTS)
-    with pytest.raises(DataError, match=r"holds NaN or infinity in head\.2\.bias: fit it again"):
+    with pytest.raises(DataError, match=r"holds NaN or infinity in heads\.0\.2\.bias: fit it again"):
         load_student(folder)
 
 
 def test_weights_of_another_shape_are_listed(folder: Path) -> None:
     tensors = load_file(folder / WEIGHTS)
-    tensors["head.0.bias"] = torch.zeros(5)
-    del tensors["head.2.bias"]
+    tensors["heads.0.0.bias"] = torch.zeros(5)
+    del tensors["heads.0.2.bias"]
     tensors["extra"] = torch.zeros(1, dtype=torch.int64)
     save_file(tensors, folder / WEIGHTS)
     with pytest.raises(DataError, match="in 3 tensors") as caught:
         load_student(folder)
     for line in (
-        "head.0.bias: float32 (5,) instead of float32 (8,)",
-        "head.2.bias: nothing instead of float32 (1,)",
+        "heads.0.0.bias: float32 (5,) instead of float32 (8,)",
+        "heads.0.2.bias: nothing instead of float32 (1,)",
         "extra: int64 (1,) instead of nothing",
     ):
         assert line in str(caught.value)

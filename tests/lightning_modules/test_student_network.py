@@ -33,7 +33,7 @@ def test_one_reward_a_frame(backbone: str) -> None:
 
 
 def test_head_is_as_wide_as_asked() -> None:
-    linear = [layer for layer in StudentNetwork("test_resnet", 32, head_width=17).head if hasattr(layer, "in_features")]
+    linear = [layer for layer in StudentNetwork("test_resnet", 32, head_width=17).heads[0] if hasattr(layer, "in_features")]
     assert [(layer.out_features) for layer in linear] == [17, 1]
 
 
@@ -61,7 +61,7 @@ def test_backbones_of_the_ablation_learn_a_batch_at_every_size(backbone: str, pi
 
 
 def test_patches_shrink_to_the_next_size_that_divides_the_frame() -> None:
-    assert [StudentNetwork("test_vit", pixels).backbone.patch_embed.patch_size[0] for pixels in (64, 84, 90)] == [
+    assert [StudentNetwork("test_vit", pixels).backbones[0].patch_embed.patch_size[0] for pixels in (64, 84, 90)] == [
         16,
         14,
         15,
@@ -74,9 +74,9 @@ def test_frames_that_no_similar_patch_divides_are_refused() -> None:
 
 
 def test_a_checkpoint_gives_the_backbone_its_weights(tmp_path: Path) -> None:
-    first = StudentNetwork("test_resnet", 32).backbone.state_dict()
+    first = StudentNetwork("test_resnet", 32).backbones[0].state_dict()
     save_file(first, tmp_path / "first.safetensors")
-    second = StudentNetwork("test_resnet", 32, weights=str(tmp_path / "first.safetensors")).backbone.state_dict()
+    second = StudentNetwork("test_resnet", 32, weights=str(tmp_path / "first.safetensors")).backbones[0].state_dict()
     for name, tensor in first.items():
         torch.testing.assert_close(second[name], tensor)
 
@@ -86,7 +86,7 @@ def test_weights_that_are_missing_or_another_s_are_refused(tmp_path: Path) -> No
         MissingDependencyError, match=r"no backbone checkpoint at 'nowhere\.pth'.*'random' or 'imagenet'"
     ):
         StudentNetwork("test_resnet", 32, weights="nowhere.pth")
-    save_file(StudentNetwork("test_efficientnet", 32).backbone.state_dict(), tmp_path / "other.safetensors")
+    save_file(StudentNetwork("test_efficientnet", 32).backbones[0].state_dict(), tmp_path / "other.safetensors")
     with pytest.raises(DataError, match=r"other\.safetensors does not load into 'test_resnet'"):
         StudentNetwork("test_resnet", 32, weights=str(tmp_path / "other.safetensors"))
 
