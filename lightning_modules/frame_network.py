@@ -16,6 +16,7 @@ class FrameNetwork(nn.Module):
         self.pixels = pixels
         # channels-last convolutions are up to twice as fast on CPUs, and frames arrive in that order
         self.network = fuse_batch_norm(network).to(memory_format=torch.channels_last)
+        self.eval()  # a new module trains, and torch's ONNX export puts all of it back into that mode
 
     def forward(self, frames: Tensor) -> Tensor:
         """Normalise and score."""

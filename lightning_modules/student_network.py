@@ -1,5 +1,6 @@
 """The student: timm backbones and heads that guess the reward or the teacher's embedding, as a plain module."""
 
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,9 @@ class EmbeddingHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (B, F) -> embeddings (B, D)."""
-        parts = (self.mean + self.scale * self.layers(features)).split(self._dims, dim=1)
+        embeddings = self.mean + self.scale * self.layers(features)
+        # not `split`: batch normalisation is only folded where torch.fx can follow (fused.py)
+        parts = [embeddings[:, end - dim : end] for end, dim in zip(accumulate(self._dims), self._dims, strict=True)]
         return torch.cat([functional.normalize(part, dim=1) for part in parts], dim=1)
 
 

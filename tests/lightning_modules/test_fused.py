@@ -33,6 +33,17 @@ def test_outputs_stay_the_same_without_batch_norm(backbone: str) -> None:
     torch.testing.assert_close(network(frames), expected)  # the original is as it was
 
 
+def test_an_embedding_head_and_several_members_are_followed_as_well() -> None:
+    torch.manual_seed(0)
+    network = StudentNetwork("test_efficientnet", 32, 8, dims=(4, 3), members=2)
+    network(2 + torch.randn(8, 3, 32, 32))
+    frames = torch.randn(4, 3, 32, 32)
+    expected = network.eval()(frames)
+    fused = fuse_batch_norm(network)
+    assert count(fused) == 0
+    torch.testing.assert_close(fused(frames), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_network_without_batch_norm_is_left_alone() -> None:
     network = trained_like("test_vit")
     frames = torch.randn(2, 3, 32, 32)
