@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.errors import DataError, SettingsError
+from datamodules.errors import DataError
 from datamodules.labelled_set import LabelledSet
 from datamodules.progress import Report, silent
 from datamodules.splits import episodes_of
@@ -116,10 +116,7 @@ class Evaluation:
 
 
 def open_students(folders: Sequence[Path]) -> tuple[Contestant, ...]:
-    """Load students. Raises SettingsError for one given twice, and as `load_student` and `open_fastest`."""
-    twice = [folder for folder, count in Counter(folder.resolve() for folder in folders).items() if count > 1]
-    if twice:
-        raise SettingsError(f"students names {twice[0]} twice: name each folder once")
+    """Load students, each in the fastest runtime here. Raises as `load_student` and `open_fastest`."""
     short = Counter(folder.resolve().name for folder in folders)
     return tuple(
         _open(folder, str(folder) if short[folder.resolve().name] > 1 else folder.resolve().name) for folder in folders
@@ -136,20 +133,23 @@ def _open(folder: Path, name: str) -> Contestant:
     return Contestant(name, folder, card, outputs, parameters, size, data_sets)
 
 
-def check_comparable(contestants: Sequence[Contestant], sets: Sequence[LabelledSet]) -> None:
-    """Raise DataError, naming the two, unless all students take the frames and share the teacher of all data sets."""
+def check_comparable(cards: Mapping[Path, StudentCard], sets: Sequence[LabelledSet]) -> None:
+    """Raise DataError, naming the two, unless all students take the frames and share the teacher of all data sets.
+
+    `cards` are the students' by their folder.
+    """
     for one in sets:
         pixels = one.manifest.task.render.frame_pixels
-        for student in contestants:
-            if student.card.pixels != pixels:
+        for folder, card in cards.items():
+            if card.pixels != pixels:
                 raise DataError(
-                    f"{student.folder} takes frames of {student.card.pixels} pixels, those in {one.place} have "
+                    f"{folder} takes frames of {card.pixels} pixels, those in {one.place} have "
                     f"{pixels}: compare students and data sets of one size"
                 )
-            if student.card.teacher.digest != one.teacher.digest:
+            if card.teacher.digest != one.teacher.digest:
                 raise DataError(
-                    f"{student.folder} learned from {student.card.teacher.name} (weights "
-                    f"{student.card.teacher.digest[:12]}) and {one.place} was labelled by {one.teacher.name} (weights "
+                    f"{folder} learned from {card.teacher.name} (weights "
+                    f"{card.teacher.digest[:12]}) and {one.place} was labelled by {one.teacher.name} (weights "
                     f"{one.teacher.digest[:12]}): two teachers cannot be compared; label those frames with the first"
                 )
 

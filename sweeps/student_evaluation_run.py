@@ -1,6 +1,7 @@
 """From student folders and labels to `students.html` and `result.json`."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +15,7 @@ from datamodules.progress import progress_bar
 from datamodules.results import read_json, write_result
 from datamodules.storage import is_address
 from lightning_modules.settings import TeacherSettings
+from lightning_modules.student_files import read_card
 from sweeps.audit import with_sentences
 from sweeps.audit_settings import PromptList
 from sweeps.student_evaluation import (
@@ -51,14 +53,15 @@ def evaluate_folders(
     sets = tuple(LabelledSet(str(place).rstrip("/")) for place in labels)
     for one in sets:
         _check_readable(one)
-    contestants = open_students(students)
-    check_comparable(contestants, sets)
-    sets = tuple(_with_prompts(one, prompts, teacher) for one in sets)
-    if prompts is not None and not any(student.takes_prompts for student in contestants):
+    cards = {folder: read_card(folder) for folder in students}
+    check_comparable(cards, sets)
+    if prompts is not None and all(card.head == "reward" for card in cards.values()):
         raise SettingsError(
             "prompts is given and no student has an embedding head: only those answer sentences that they were not "
             "fitted to; fit one with `--model.head embedding`, or leave prompts out"
         )
+    sets = tuple(_with_prompts(one, prompts, teacher) for one in sets)
+    contestants = open_students(students)
     _decode(sets)
     with progress_bar("evaluate", "frames") as report:
         found = evaluate(contestants, sets, prompts, np.random.default_rng(seed), report)
@@ -131,8 +134,9 @@ def _check_settings(students: Sequence[Path], labels: Sequence[str], seed: int) 
     for name, given in (("students", students), ("labels", labels)):
         if not given:
             raise SettingsError(f"{name} is empty: give at least one folder")
-    if len(set(labels)) < len(labels):
-        raise SettingsError(f"labels names a data set twice ({', '.join(labels)}): name each once")
+        twice = [place for place, count in Counter(map(str, given)).items() if count > 1]
+        if twice:
+            raise SettingsError(f"{name} names {twice[0]} twice: name each once")
     if seed < 0:
         raise SettingsError(f"seed is {seed}: it must be 0 or above")
 
