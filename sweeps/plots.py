@@ -14,7 +14,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
 from sweeps.statistics import Interval
@@ -229,7 +229,7 @@ def panels(shown: Sequence[Panel]) -> Drawing:
 
 
 def front(points: Sequence[Point], xlabel: str, title: str) -> Drawing:
-    """Worth over price on a logarithmic scale; the line joins those points that no other beats in both."""
+    """Worth over price, far prices on a logarithmic scale; the line joins the points that no other beats in both."""
     with _style():
         figure = Figure(figsize=(WIDTH * 1.6, 3.9))
         axes = figure.subplots()
@@ -248,9 +248,10 @@ def front(points: Sequence[Point], xlabel: str, title: str) -> Drawing:
                 fontsize=9,
                 color=INK,
             )
-        axes.set_xscale("log")
+        if max(p.x for p in points) > 4 * min(p.x for p in points):
+            axes.set_xscale("log", subs=[])
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: ""))
         axes.margins(x=0.2)
         margin = 0.18 * max(high - low, 0.01)
         axes.set_ylim(low - margin, high + margin)

@@ -21,6 +21,8 @@ ORIGINS: Mapping[Origin, str] = {
     "other task": "a task it never saw: all frames",
     "perhaps seen": "a task it learned from data sets that cannot be told: only episodes that no fit trains on",
 }
+FASTER = 1.2
+"""times as many frames a second that are worth a word"""
 FOLLOWS = MARKS[0].bad
 """Spearman inside an episode from which a student follows its teacher at all"""
 
@@ -33,17 +35,20 @@ def write_students_page(path: Path, found: Evaluation, result: Mapping[str, Any]
         path,
         "students.html.j2",
         {
-            "title": f"{len(found.contestants)} students on {len(found.sets)} data sets"
-            if several or len(found.sets) > 1
-            else f"{found.contestants[0].name} on {found.sets[0].manifest.task.name}",
+            "title": f"{_counted(len(found.contestants), 'student')} on {_counted(len(found.sets), 'data set')}",
             "sentences": answer_of(found),
-            "columns": [_column(one) for one in found.sets],
+            "columns": _columns(found.sets),
             "rows": [_row(found, student) for student in found.contestants],
             "origins": [(origin, ORIGINS[origin]) for origin in used],
             "ablation": [_ablation(found, student, result) for student in found.contestants],
             "sizes": BATCH_SIZES,
             "front": data_uri("image/svg+xml", _front(found).svg()) if several else None,
-            "asked": [asked for one in found.sets if (asked := _asked(found, one)) is not None],
+            "asked": [
+                _asked(found, student, one)
+                for one in found.sets
+                for student in found.contestants
+                if (student.name, one.place) in found.asked
+            ],
             "command": result["command"],
             "seed": result["seed"],
             "seconds": duration(result["seconds"]),
@@ -81,9 +86,10 @@ def _trade(found: Evaluation) -> str:
     if best is fastest:
         return f"{best.name} is both the most faithful student ({figures}) and the fastest ({per_call})."
     times = milliseconds[best.name] / milliseconds[fastest.name]
+    gain = f"{number(times)} times faster" if times >= FASTER else "hardly faster"
     return (
-        f"The most faithful student is {best.name} ({figures}, {per_call}). {fastest.name} is {number(times)} times "
-        f"faster at {shown(_within(fastest), 3)}."
+        f"The most faithful student is {best.name} ({figures}, {per_call}). {fastest.name} is {gain} at "
+        f"{shown(_within(fastest), 3)}."
     )
 
 
@@ -137,22 +143,22 @@ def _unseen(found: Evaluation) -> str:
     )
 
 
-def _column(one: LabelledSet) -> dict[str, Any]:
-    manifest = one.manifest
-    return {
-        "task": manifest.task.name,
-        "place": one.place,
-        "goal": manifest.task.prompts.goal,
-        "about": f"{manifest.samples:,} frames, " + ", ".join(_collected(manifest.collection)),
-    }
-
-
-def _collected(collection: Mapping[str, Any]) -> list[str]:
-    """What tells collections apart: short values only."""
+def _columns(sets: Sequence[LabelledSet]) -> list[dict[str, Any]]:
+    """The heads of the table: of what a data set was collected with, only what differs between them, and the seed."""
+    collections = [one.manifest.collection for one in sets]
+    told = [
+        key
+        for key in dict.fromkeys(key for each in collections for key in each)
+        if key == "seed" or len({str(each.get(key)) for each in collections}) > 1
+    ]
     return [
-        f"{key} {value}"
-        for key, value in collection.items()
-        if isinstance(value, (int, float, str)) and key != "frames"
+        {
+            "task": one.manifest.task.name,
+            "place": one.place,
+            "about": f"{one.manifest.samples:,} frames"
+            + "".join(f", {key} {one.manifest.collection[key]}" for key in told if key in one.manifest.collection),
+        }
+        for one in sets
     ]
 
 
@@ -188,8 +194,7 @@ def _ablation(found: Evaluation, student: Contestant, result: Mapping[str, Any])
     members = f", {card.members} members" if card.members > 1 else ""
     return {
         "name": student.name,
-        "backbone": card.backbone,
-        "head": f"{card.head}{members}",
+        "about": f"{card.backbone}, {card.head} head{members}",
         "parameters": f"{student.parameters:,}",
         "size": f"{student.bytes / 1e6:.1f} MB",
         "fit": "not known" if entry["fit_seconds"] is None else duration(entry["fit_seconds"]),
@@ -213,33 +218,33 @@ def _front(found: Evaluation) -> plots.Drawing:
     )
 
 
-def _asked(found: Evaluation, one: LabelledSet) -> dict[str, Any] | None:
-    """The prompts of the list on one data set: a row a prompt, a column a student that takes any."""
-    answers = {
-        student: found.asked[student.name, one.place]
-        for student in found.contestants
-        if (student.name, one.place) in found.asked
-    }
-    if not answers:
-        return None
-    asked = [each for each, _ in next(iter(answers.values()))]
+def _asked(found: Evaluation, student: Contestant, one: LabelledSet) -> dict[str, Any]:
+    """The prompts of the list, asked of one student on one data set: a row a candidate, a column an alpha."""
+    answers = found.asked[student.name, one.place]
+    alphas = sorted({each.prompts.alpha for each, _ in answers})
+    by_candidate: dict[str, dict[float, Agreement]] = {}
+    for each, agreement in answers:
+        by_candidate.setdefault(each.candidate, {})[each.prompts.alpha] = agreement
+    asked = {each.candidate: each for each, _ in answers}
+    pooled, within = ([getattr(each, name).mean for _, each in answers] for name in ("pooled", "within"))
     return {
+        "student": student.name,
         "task": one.manifest.task.name,
         "place": one.place,
-        "students": [student.name for student in answers],
-        "medians": [_medians([agreement for _, agreement in row]) for row in answers.values()],
+        "alphas": [f"{alpha:g}" for alpha in alphas],
+        "medians": [shown(float(np.median(each)), 3) for each in (pooled, within)],
+        "prompts": len(answers),
         "rows": [
             {
-                "name": each.candidate,
-                "goal": each.prompts.goal,
-                "alpha": f"{each.prompts.alpha:g}",
-                "cells": [{**_cell(row[place][1]), "seen": seen(student, each)} for student, row in answers.items()],
+                "name": name,
+                "goal": asked[name].prompts.goal,
+                "seen": seen(student, asked[name]),
+                "cells": [_cell(row[alpha]) if alpha in row else None for alpha in alphas],
             }
-            for place, each in enumerate(asked)
+            for name, row in by_candidate.items()
         ],
     }
 
 
-def _medians(agreements: Sequence[Agreement]) -> tuple[str, str]:
-    pooled, within = ([getattr(each, name).mean for each in agreements] for name in ("pooled", "within"))
-    return shown(float(np.median(pooled)), 3), shown(float(np.median(within)), 3)
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" + "s" * (number != 1)
