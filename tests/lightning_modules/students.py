@@ -67,7 +67,9 @@ def write_labels(
         for start in range(0, len(samples), samples_per_shard)
     )
     prompts = {sentence: np.tile(vector, clips).tolist() for sentence, vector in SENTENCES.items()}
-    Manifest(task, {"policy": "random"}, shards, replace(TEACHER, dims=(DIM,) * clips), source="1" * 64, prompts=prompts).write(folder)
+    Manifest(
+        task, {"policy": "random"}, shards, replace(TEACHER, dims=(DIM,) * clips), source="1" * 64, prompts=prompts
+    ).write(folder)
     return folder
 
 

@@ -33,7 +33,9 @@ def test_one_reward_a_frame(backbone: str) -> None:
 
 
 def test_head_is_as_wide_as_asked() -> None:
-    linear = [layer for layer in StudentNetwork("test_resnet", 32, head_width=17).heads[0] if hasattr(layer, "in_features")]
+    linear = [
+        layer for layer in StudentNetwork("test_resnet", 32, head_width=17).heads[0] if hasattr(layer, "in_features")
+    ]
     assert [(layer.out_features) for layer in linear] == [17, 1]
 
 

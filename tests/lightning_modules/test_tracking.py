@@ -29,7 +29,9 @@ def test_long_values_and_prompts_are_kept_whole_as_tags(store: str, tmp_path: Pa
     logger = begun(store, tmp_path)
     config = tmp_path / "config.yaml"
     config.write_text("model: {}")
-    logger.log_fit({"model.backbone": "resnet18", "model.goal": SENTENCE, "model.alpha": None}, {"pole": PROMPTS}, config)
+    logger.log_fit(
+        {"model.backbone": "resnet18", "model.goal": SENTENCE, "model.alpha": None}, {"pole": PROMPTS}, config
+    )
     data = MlflowClient(store).get_run(logger.run_id).data
     assert data.params == {"student.model.backbone": "resnet18"}
     assert data.tags["student.model.goal"] == SENTENCE
