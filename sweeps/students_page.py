@@ -198,8 +198,11 @@ def _ablation(found: Evaluation, student: Contestant, result: Mapping[str, Any])
         "parameters": f"{student.parameters:,}",
         "size": f"{student.bytes / 1e6:.1f} MB",
         "fit": "not known" if entry["fit_seconds"] is None else duration(entry["fit_seconds"]),
-        "milliseconds": [number(value) for value in milliseconds],
-        "rate": f"{1000 * BATCH_SIZES[-1] / milliseconds[-1]:,.0f}",
+        "epochs": "" if entry["epochs"] is None else _counted(entry["epochs"], "epoch"),
+        "calls": [
+            (number(taken), f"{1000 * size / taken:,.0f}")
+            for size, taken in zip(BATCH_SIZES, milliseconds, strict=True)
+        ],
         "within": shown(card.fidelity.spearman_within_episode, 3),
         "pooled": shown(card.fidelity.spearman_pooled, 3),
         "epic": shown(card.fidelity.epic, 3),
