@@ -42,7 +42,7 @@ def residuals_by_time(
 ) -> tuple[Residuals, ...]:
     """Residuals of rewards `(N,)` by agent decisions since the reset, `step` `(N,)`: equally long parts of the longest
     episode, from its start to its end; parts without a frame are left out."""
-    part = np.minimum(step * parts // (int(step.max()) + 1), parts - 1)
+    part = step * parts // (int(step.max()) + 1)
     groups = (np.flatnonzero(part == number) for number in range(parts))
     return tuple(_residuals(student, teacher, step.astype(np.float64), group) for group in groups if group.size)
 

@@ -98,9 +98,9 @@ class EmbeddingHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (B, F) -> embeddings (B, D)."""
-        embeddings = self.mean + self.scale * self.layers(features)
-        # not `split`: batch normalisation is only folded where torch.fx can follow (fused.py)
-        parts = [embeddings[:, end - dim : end] for end, dim in zip(accumulate(self._dims), self._dims, strict=True)]
+        guess = self.mean + self.scale * self.layers(features)
+        ends = list(accumulate(self._dims))
+        parts = [guess[:, end - dim : end] for end, dim in zip(ends, self._dims, strict=True)]  # torch.fx traces these
         return torch.cat([functional.normalize(part, dim=1) for part in parts], dim=1)
 
 

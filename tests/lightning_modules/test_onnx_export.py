@@ -71,7 +71,7 @@ def test_graph_takes_frames_of_any_batch_size() -> None:
         "tensor(uint8)",
         ["batch", card.pixels, card.pixels, 3],
     )
-    assert (outputs.name, outputs.type, outputs.shape) == ("outputs", "tensor(float)", ["batch"])
+    assert (outputs.name, outputs.type, outputs.shape) == ("outputs", "tensor(float)", ["batch", 1])
 
 
 class Embedding(nn.Module):

@@ -236,3 +236,68 @@ def test_two_data_sets_of_one_task_share_one_scale(labels: Path, tmp_path: Path)
     assert len(module.targets.all) == 1
     assert scale_of(module).mean == pytest.approx(np.mean(raw), abs=1e-4)
     assert scale_of(module).std == pytest.approx(np.std(raw), rel=1e-2)
+
+
+def test_embedding_head_learns_the_embeddings_in_units_of_their_spread(labels: Path) -> None:
+    module = run_test(StudentModule("test_efficientnet", head="embedding"), labels)
+    data = ready(labels)
+    embeddings = data.train_embeddings()
+    batch = next(iter(data.val_dataloader()))
+    student, teacher = module(batch.frames)[:, 0].detach().numpy(), batch.embeddings.numpy()
+    cosines = (student * teacher).sum(axis=1)
+    unexplained = (1 - cosines).mean() / (0.5 * embeddings.var(axis=0).sum())
+    assert module.loss_of(batch).item() == pytest.approx(unexplained, rel=1e-2)
+
+
+def test_embedding_head_is_scored_by_the_reward_of_its_embeddings(labels: Path) -> None:
+    module = run_test(StudentModule("test_efficientnet", head="embedding"), labels).eval()
+    batch = next(iter(ready(labels).test_dataloader()))
+    similarity = module(batch.frames)[:, 0, 0].detach().numpy()  # GOAL is the first axis, and alpha is 0
+    scale = scale_of(module)
+    assert module.held_out is not None
+    student = module.held_out.student[: len(similarity)]
+    np.testing.assert_allclose(student, (similarity - scale.mean) / scale.std, atol=1e-2)
+
+
+def test_members_of_an_ensemble_do_without_a_fifth_of_the_episodes_each(labels: Path) -> None:
+    module = run_test(StudentModule("test_efficientnet", members=4), labels)
+    data = ready(labels)
+    batches = list(data.train_dataloader())
+    kept = {
+        int(episode): tuple(row.tolist())
+        for batch in batches
+        for episode, row in zip(batch.episode, module._kept(batch), strict=True)  # type: ignore[arg-type]
+    }
+    assert kept.keys() == data.train_episodes()
+    assert [sum(row[member] == 0 for row in kept.values()) for member in range(4)] == [3, 3, 3, 3]  # of 16
+    assert len({tuple(row[member] for row in kept.values()) for member in range(4)}) > 1
+
+
+def test_frames_that_a_member_does_without_have_no_part_in_its_loss(labels: Path) -> None:
+    module = run_test(StudentModule("test_efficientnet", members=2, loss="mse"), labels)
+    batch = next(iter(ready(labels).train_dataloader()))
+    outputs, answers, kept = module(batch.frames).detach(), module._answers(batch), module._kept(batch)
+    assert kept is not None
+    pairs = [(i, k) for i in range(len(answers)) for k in range(2) if kept[i, k]]
+    assert 0 < len(pairs) < 2 * len(answers)
+    by_hand = np.mean([(outputs[i, k].item() - answers[i].item()) ** 2 for i, k in pairs])
+    assert module.loss_of(batch).item() == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_held_out_scores_of_an_ensemble_are_mean_and_spread(labels: Path) -> None:
+    module = run_test(StudentModule("test_efficientnet", members=3, shared_backbone=True), labels).eval()
+    batch = next(iter(ready(labels).test_dataloader()))
+    members = module(batch.frames).detach().numpy()
+    assert module.held_out is not None
+    count = len(members)
+    np.testing.assert_allclose(module.held_out.student[:count], members.mean(axis=1), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(module.held_out.spread[:count], members.std(axis=1), rtol=1e-3, atol=1e-5)
+
+
+def test_loss_and_head_must_suit_each_other() -> None:
+    with pytest.raises(SettingsError, match=r"loss is 'huber': with model\.head 'embedding' it must be cosine"):
+        StudentModule("test_efficientnet", head="embedding", loss="huber")
+    with pytest.raises(SettingsError, match=r"ranking_weight is 0\.5 and model\.head is 'embedding'"):
+        StudentModule("test_efficientnet", head="embedding", ranking_weight=0.5)
+    with pytest.raises(SettingsError, match=r"members is 33: it must lie between 1 and 32"):
+        StudentModule("test_efficientnet", members=33)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from datamodules.errors import DataError, SettingsError, UnknownNameError
-from datamodules.tasks import RenderSettings, Task
+from datamodules.tasks import Prompts, RenderSettings, Task
 from lightning_modules.reward_function import RandomReward, StudentReward
 from lightning_modules.student_files import WEIGHTS, save_student
 from rllib_envs.agent_files import AgentCard
@@ -23,14 +23,17 @@ SAC = SacSettings()
 
 @pytest.fixture
 def small_pole(pole: Task) -> Task:
-    return replace(pole, render=RenderSettings(frame_pixels=PIXELS, teacher_pixels=48))
+    prompts = made_student()[1].target_of().prompts
+    return replace(pole, prompts=prompts, render=RenderSettings(frame_pixels=PIXELS, teacher_pixels=48))
 
 
 @pytest.fixture
 def student(small_pole: Task, tmp_path: Path) -> Path:
     """A student with random weights, of the task `small_pole`."""
     network, card = made_student()
-    save_student(tmp_path / "student", network, replace(card, task=small_pole.name))
+    save_student(
+        tmp_path / "student", network, replace(card, targets=(replace(card.targets[0], task=small_pole.name),))
+    )
     return tmp_path / "student"
 
 
@@ -74,13 +77,19 @@ def test_a_reward_without_its_source_names_the_option(pole: Task, reward: Any, o
 
 
 def test_a_student_of_another_task_or_size_is_refused(small_pole: Task, student: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="fitted for task 'pole', not 'walk'"):
+    with pytest.raises(DataError, match="fitted for 'pole', not 'walk'"):
         check_reward(AgentCard(replace(small_pole, name="walk"), "student", SAC, 0, student=student))
     larger = replace(small_pole, render=RenderSettings(frame_pixels=84))
     with pytest.raises(DataError, match="frames of 32 pixels"):
         check_reward(AgentCard(larger, "student", SAC, 0, student=student))
     with pytest.raises(DataError, match="fit"):
         check_reward(AgentCard(small_pole, "student", SAC, 0, student=tmp_path / "nowhere"))
+
+
+def test_prompts_that_a_reward_head_was_not_fitted_to_are_refused(small_pole: Task, student: Path) -> None:
+    other = replace(small_pole, prompts=Prompts(("a pole hanging down",)))
+    with pytest.raises(SettingsError, match=r"fitted to the reward of 'a bright square' .* 'a pole hanging down' with"):
+        check_reward(AgentCard(other, "student", SAC, 0, student=student))
 
 
 def test_random_frames_differ_within_an_episode_and_repeat_with_the_seed(small_pole: Task) -> None:

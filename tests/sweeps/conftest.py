@@ -12,6 +12,7 @@ import pytest
 
 from datamodules.results import versions, write_json
 from datamodules.tasks import Prompts, Task
+from lightning_modules.held_out import HeldOut
 from rllib_envs.simulators import make_simulator
 from tests.lightning_modules.students import write_labels
 from tests.sweeps.fits import OTHER_TASK, fit
@@ -76,14 +77,14 @@ def build_trial(folder: Path, episodes: int, steps: int) -> Path:
     teacher = 0.82 + 0.05 * cosines + 0.004 * generator.normal(size=cosines.size)
     student = teacher.mean() + 0.9 * (teacher - teacher.mean()) + 0.008 * generator.normal(size=cosines.size)
     order = np.argsort(teacher)
-    top, bottom = order[::-1][:8], order[:8]
+    top, bottom, worst = order[::-1][:8], order[:8], np.argsort(-np.abs(student - teacher))[:8]
     (folder / "student").mkdir(parents=True)
-    np.savez(
-        folder / "student" / "held_out.npz",
-        **{"student": student, "teacher": teacher, "true_reward": (1 + cosines) / 2, "episode": episode, "step": step},
-        **{"top_frames": frames[top], "top_student": student[top], "top_teacher": teacher[top]},
-        **{"bottom_frames": frames[bottom], "bottom_student": student[bottom], "bottom_teacher": teacher[bottom]},
-    )
+    HeldOut(
+        **{"student": student, "spread": np.zeros_like(student), "teacher": teacher, "true_reward": (1 + cosines) / 2},
+        **{"target": np.zeros_like(episode), "episode": episode, "step": step},
+        **{f"{name}_frames": frames[chosen] for name, chosen in (("top", top), ("bottom", bottom), ("worst", worst))},
+        **{"top": top, "bottom": bottom, "worst": worst},
+    ).write(folder / "student")
     prompts = asdict(TASK.prompts)
     fidelity = {
         "pearson": 0.961,
@@ -96,7 +97,7 @@ def build_trial(folder: Path, episodes: int, steps: int) -> Path:
     }
     write_json(
         folder / "student" / "student.json",
-        {"backbone": "mobilenetv4_conv_small_035", "pixels": 84, "prompts": prompts, "fidelity": fidelity},
+        {"backbone": "mobilenetv4_conv_small_035", "pixels": 84, "fidelity": fidelity},
     )
     costs = {"simulate": 31.5, "render": 42.0, "reward": 18.25, "update": 120.0, "other": 6.5}
     training = {"steps": 12_000, "updates": 6_000, "seconds": 218.25, "costs": costs, "steps_per_second": 55.0}

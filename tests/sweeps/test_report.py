@@ -100,7 +100,7 @@ def test_shown_frames_are_the_files_frames(path: Path) -> None:
 
     with np.load(path.parent / "student" / "held_out.npz") as arrays:
         frames = np.concatenate([arrays["top_frames"], arrays["bottom_frames"]])
-        said = [f"teacher {asked:.3f} student {answer:.3f}" for asked, answer in _rewards(arrays)]
+        said = [f"teacher {asked:.2f} student {answer:.2f}" for asked, answer in _rewards(arrays)]
     shown = [address for address in page.addresses if address.startswith("data:image/png")]
     for address, frame in zip(shown, frames, strict=True):
         image = Image.open(BytesIO(base64.b64decode(address.partition(",")[2])))
@@ -112,7 +112,7 @@ def _rewards(arrays: Any) -> list[tuple[float, float]]:
     return [
         (asked, answer)
         for end in ("top", "bottom")
-        for asked, answer in zip(arrays[f"{end}_teacher"], arrays[f"{end}_student"], strict=True)
+        for asked, answer in zip(arrays["teacher"][arrays[end]], arrays["student"][arrays[end]], strict=True)
     ]
 
 
