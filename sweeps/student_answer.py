@@ -63,6 +63,8 @@ WORDS: dict[Verdict, str] = {
     "weak": "Usable, with care.",
     "bad": "Not faithful: do not train on it.",
 }
+FAINT = 0.25
+"""standard deviation of the teacher's standardised reward inside an episode below which it hardly has an order"""
 OVERFITTED = 2.0
 """times the training frames' error that the held-out frames' must be to call more data the cure"""
 
@@ -152,8 +154,12 @@ def _worst_frames(student: FittedStudent) -> str:
     if not np.isfinite(scores).any():
         return sentence
     worst = int(np.nanargmin(scores))
-    name = student.episode_name(int(np.unique(held_out.episode)[worst]))
-    return f"{sentence} The episode that it follows worst is {name} (Spearman {shown(float(scores[worst]), 3)})."
+    episode = int(np.unique(held_out.episode)[worst])
+    faint = asked[held_out.episode == episode].std() < FAINT
+    return (
+        f"{sentence} The episode that it follows worst is {student.episode_name(episode)} (Spearman "
+        f"{shown(float(scores[worst]), 3)}{', where the teacher sees hardly any difference' if faint else ''})."
+    )
 
 
 def _overfitted(student: FittedStudent) -> str:

@@ -84,6 +84,15 @@ def test_where_it_errs_most_is_named(student: FittedStudent) -> None:
     assert "by EPIC the teacher is .00 away from the task's true reward" in text
 
 
+def test_an_episode_in_which_the_teacher_hardly_sees_a_difference_is_excused(student: FittedStudent) -> None:
+    generator = np.random.default_rng(2)
+    asked = np.concatenate([np.linspace(-1, 1, 50), 0.1 * generator.normal(size=50)])
+    said = asked + np.repeat([0.0, 0.1], 50) * generator.normal(size=100)
+    text = text_of(saying(student, said, asked))
+    assert "worst is episode 1 (Spearman ." in text
+    assert "where the teacher sees hardly any difference)" in text
+
+
 def test_what_falls_short_is_named_with_its_mark(student: FittedStudent) -> None:
     generator = np.random.default_rng(1)
     asked = generator.normal(size=400)
