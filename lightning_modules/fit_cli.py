@@ -4,6 +4,7 @@ import json
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,7 +13,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
-from datamodules.differences import first_difference
+from datamodules.differences import first_difference, flatten
 from datamodules.errors import DataError, SettingsError, SuiteError
 from datamodules.frames_datamodule import FramesDataModule
 from datamodules.progress import Report, silent
@@ -143,6 +144,7 @@ class FitCLI(LightningCLI):
         """Fit from scratch or from the last epoch, test the best epoch, export; nothing where all that is done."""
         if (done := read_fit(self.out)) is not None:
             self.result = done
+            self._register()
             return
         last, best = (checkpoint_path(self.out / CHECKPOINTS, name) for name in ("last", "best"))
         settings = self._settings()
@@ -162,6 +164,7 @@ class FitCLI(LightningCLI):
             self.result = export_student(
                 self.out, model, datamodule, epochs=epochs, seconds=seconds, curves=curves, settings=settings
             )
+            self._register()
 
     def _begin(self, settings: dict[str, Any], resumed: bool) -> None:
         """Note what is to be fitted, in the folder and in MLflow."""
@@ -173,6 +176,19 @@ class FitCLI(LightningCLI):
             logged = {name: value for name, value in settings.items() if name.startswith(LOGGED)}
             prompts = {target.task: target.prompts for target in self.model.targets.all}
             self._logger.log_fit(logged, prompts, self.out / CONFIG)
+
+    def _register(self) -> None:
+        """Enter the finished student into MLflow's model registry, under its task and backbone."""
+        if not self._logger or not self.trainer.is_global_zero:
+            return
+        tasks = "+".join(target.task for target in self.model.targets.all)
+        about = {
+            "seed": self._get(self.config, "seed_everything"),
+            "labels": self.datamodule.digest,
+            "fidelity": asdict(self.result.fidelity),
+            "prompts": {target.task: asdict(target.prompts) for target in self.model.targets.all},
+        }
+        self._logger.register(f"student-{tasks}-{self.model.backbone}", self.out, flatten(about))
 
     def _settings(self) -> dict[str, Any]:
         """Flat settings that decide the student, the labels' digest among them, as plain JSON values."""

@@ -107,8 +107,9 @@ def _embeddings(module: StudentModule, data: FramesDataModule) -> StudentEmbeddi
         for manifest in data.manifests
         for sentence, vector in manifest.prompts.items()
     }
+    train = [data.train_embeddings(number) for number in range(len(data.sets))]
     samples = {
-        target.task: evenly(module.targets.train_embeddings(data, number))
+        target.task: evenly(module.targets.embeddings_of(number, train))
         for number, target in enumerate(module.targets.all)
     }
     return StudentEmbeddings(sentences, samples)

@@ -151,11 +151,13 @@ class StudentModule(LightningModule):
         """Build; freeze each reward's scale, and the embedding head's, to the training split; leave out episodes."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning attaches it without declaring it
         self.build(data)
-        self.targets.freeze(data)
+        train = [data.train_embeddings(number) for number in range(len(data.sets))]
+        self.targets.freeze(train)
+        data.stratify(self.targets.of_each_set(train))
         if self.members > 1:
             self._left_out = left_out_episodes(data, self.members)
         if self.head == "embedding":
-            embeddings = np.concatenate([data.train_embeddings(number) for number in range(len(data.sets))])
+            embeddings = np.concatenate(train)
             self._unit = float(0.5 * embeddings.var(axis=0).sum())
             for head in self.network.heads:
                 assert isinstance(head, EmbeddingHead)

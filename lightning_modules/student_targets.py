@@ -1,6 +1,6 @@
 """What the frames of each data set teach a student: a task's prompts, and the reward that they make of embeddings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -56,16 +56,23 @@ class Targets:
             reward = EmbeddingReward(goal, baseline, prompts.alpha, data.sets[0].teacher.dims)
             self.all.append(Target(task, prompts, reward))
 
-    def freeze(self, data: FramesDataModule) -> None:
-        """Freeze the scale of each reward to the training split."""
+    def freeze(self, train: Sequence[NDArray[np.float32]]) -> None:
+        """Freeze the scale of each reward to the training frames' embeddings (N, D), one array a data set."""
         self.all = [
-            replace(target, reward=target.reward.frozen_to(self.train_embeddings(data, number)))
+            replace(target, reward=target.reward.frozen_to(self.embeddings_of(number, train)))
             for number, target in enumerate(self.all)
         ]
 
-    def train_embeddings(self, data: FramesDataModule, number: int) -> NDArray[np.float32]:
-        """Teacher embeddings (N, D) of the training frames of a target's data sets."""
-        return np.concatenate([data.train_embeddings(int(one)) for one in np.flatnonzero(self.of_set == number)])
+    def embeddings_of(self, number: int, train: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """The embeddings (N, D) of one target's frames, from one array a data set."""
+        return np.concatenate([own for target, own in zip(self.of_set, train, strict=True) if target == number])
+
+    def of_each_set(self, train: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """Standardised rewards (N,) of each data set's embeddings (N, D)."""
+        return [
+            self.all[number].reward.standardised(embeddings)
+            for number, embeddings in zip(self.of_set.tolist(), train, strict=True)
+        ]
 
     def rewards(self, embeddings: NDArray[np.float32], data_set: NDArray[np.int64]) -> NDArray[np.float32]:
         """Standardised reward (B, ...) of embeddings (B, ..., D), each frame's by its own data set's target (B,)."""

@@ -1,4 +1,5 @@
-"""Measure this project beside its peers on this machine: rendering, agents, rewards, loading, teacher.
+"""Measure this project beside its peers on this machine: rendering, agents, rewards, loading,
+fitting, teacher.
 
     python -m scripts.benchmark rendering
 

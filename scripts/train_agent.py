@@ -31,7 +31,7 @@ def train_agent(  # noqa: PLR0917  (arguments of a command)
         out: folder for the agent
         reward: what the agent is rewarded with
         student: folder of a fitted student, for reward 'student'
-        teacher: a file of conf/teacher, for reward 'teacher'
+        teacher: a file of conf/teacher, for reward 'teacher' or for sentences that the student's embedding head lacks
         seed: seed of networks, episodes and batches
     """
     from rllib_envs.train import train_folder  # torch and ray load only after the arguments proved right

@@ -238,6 +238,19 @@ def test_two_data_sets_of_one_task_share_one_scale(labels: Path, tmp_path: Path)
     assert scale_of(module).std == pytest.approx(np.std(raw), rel=1e-2)
 
 
+def test_training_batches_hold_every_stratum_of_the_reward(labels: Path) -> None:
+    data = FramesDataModule(labels, batch_size=32, strata=4)
+    with quiet_lightning():
+        trainer = Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu")
+        trainer.test(StudentModule("test_efficientnet"), datamodule=data, verbose=False)
+    train = [reward_of(episode, step) for episode in range(20) for step in range(16) if split_of(episode) == "train"]
+    for batch in data.train_dataloader():
+        rewards = [reward_of(*key) for key in zip(batch.episode.tolist(), batch.step.tolist(), strict=True)]
+        quarters = np.bincount(np.digitize(rewards, np.quantile(train, [0.25, 0.5, 0.75])), minlength=4)
+        assert quarters.min() >= 5
+        assert quarters.max() <= 11
+
+
 def test_embedding_head_learns_the_embeddings_in_units_of_their_spread(labels: Path) -> None:
     module = run_test(StudentModule("test_efficientnet", head="embedding"), labels)
     data = ready(labels)
