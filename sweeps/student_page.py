@@ -42,7 +42,7 @@ def present_fit(fitted: FitCLI) -> Path:
     page = write_student_page(fitted.out, fitted.datamodule.manifests)
     for logger in fitted.trainer.loggers:
         if isinstance(logger, FitLogger):
-            logger.experiment.log_artifact(logger.run_id, str(page), "student")
+            logger.keep(page)
     return page
 
 
