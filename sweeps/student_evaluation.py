@@ -1,13 +1,11 @@
 """Any number of students on any number of labelled data sets: their own, other seeds and policies, other tasks."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import permutations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +13,7 @@ from numpy.typing import NDArray
 from datamodules.errors import DataError
 from datamodules.labelled_set import LabelledSet
 from datamodules.progress import Report, silent
-from datamodules.splits import episodes_of
-from datamodules.tasks import Prompts
+from datamodules.tasks import Prompts, Task
 from lightning_modules.fidelity import Fidelity, measure_fidelity
 from lightning_modules.frame_network import FrameNetwork
 from lightning_modules.held_out import HELD_OUT, read_held_out
@@ -29,20 +26,20 @@ from lightning_modules.student_scores import EPISODES
 from sweeps.audit_settings import PromptList
 from sweeps.benchmarks import interleaved_medians
 from sweeps.statistics import Interval, spearman_interval, within_episode_interval
+from sweeps.student_origin import Origin, origin_of, rows_that_count
 
 BATCH_SIZES = (1, 16)
 """frames in a call whose latency is measured: an environment by itself, and a vector of them"""
 BATCH = 64
 """frames scored together"""
 ROUNDS = 15
-Origin = Literal["held out", "perhaps seen", "new frames", "other task"]
-"""held out: its own data set, of which only the test episodes count; perhaps seen: a task that it learned, from data
-sets that cannot be told, so again only the test episodes count; new frames: a task that it learned, other frames of it;
-other task: a task that it never saw"""
+
+Cell = tuple[str, str]
+"""name of a student, place of a data set"""
 
 
 @dataclass(frozen=True, eq=False)
-class Contestant:
+class ReadyStudent:
     """A student that is ready to run."""
 
     name: str
@@ -57,7 +54,7 @@ class Contestant:
     """weights in the network"""
     bytes: int
     """size of its weights' file"""
-    data_sets: int | None
+    fitted_sets: int | None
     """how many data sets it was fitted to; None: not known"""
 
     @property
@@ -65,11 +62,20 @@ class Contestant:
         """Whether it answers any sentence."""
         return self.card.head == "embedding"
 
-    def score(self, frames: NDArray[np.uint8], report: Callable[[int], None]) -> NDArray[np.float32]:
-        """Frames (N, P, P, 3) -> each member's reward (N, K) or embedding (N, K, D); `report` is told of each batch."""
+    def fitted_to_other_sentences(self, task: Task) -> bool:
+        """Whether it learned this task by other sentences than the task's own, and cannot be asked for those."""
+        return not self.takes_prompts and any(
+            target.task == task.name and target.prompts != task.prompts for target in self.card.targets
+        )
+
+    def score(
+        self, frames: NDArray[np.uint8], rows: NDArray[np.int64], report: Callable[[int], None]
+    ) -> NDArray[np.float32]:
+        """Some rows (N,) of many frames -> each member's reward (N, K) or embedding (N, K, D); `report` is told of each
+        batch."""
         parts = []
-        for start in range(0, len(frames), BATCH):
-            batch = np.ascontiguousarray(frames[start : start + BATCH])
+        for start in range(0, len(rows), BATCH):
+            batch = frames[rows[start : start + BATCH]]
             parts.append(self.outputs(batch))
             report(len(batch))
         return np.concatenate(parts)
@@ -103,19 +109,19 @@ class AskedPrompt:
 class Evaluation:
     """Everything that was found out."""
 
-    contestants: tuple[Contestant, ...]
+    students: tuple[ReadyStudent, ...]
     sets: tuple[LabelledSet, ...]
-    origin: Mapping[tuple[str, str], Origin]
-    """by (student, place of the data set): which of its frames count"""
-    agreement: Mapping[tuple[str, str], Agreement]
-    """by (student, place), on the reward of the data set's own task prompts"""
-    asked: Mapping[tuple[str, str], tuple[tuple[AskedPrompt, Agreement], ...]]
-    """by (student with an embedding head, place), on every prompt of the list"""
+    origin: Mapping[Cell, Origin]
+    """which of the data set's frames count"""
+    agreement: Mapping[Cell, Agreement]
+    """on the reward of the data set's own task prompts"""
+    asked: Mapping[Cell, tuple[tuple[AskedPrompt, Agreement], ...]]
+    """of students with an embedding head, on every prompt of the list"""
     milliseconds: Mapping[str, tuple[float, ...]]
     """by student: median of a call with each of BATCH_SIZES frames, all students taking turns"""
 
 
-def open_students(folders: Sequence[Path]) -> tuple[Contestant, ...]:
+def open_students(folders: Sequence[Path]) -> tuple[ReadyStudent, ...]:
     """Load students, each in the fastest runtime here. Raises as `load_student` and `open_fastest`."""
     short = Counter(folder.resolve().name for folder in folders)
     return tuple(
@@ -123,14 +129,14 @@ def open_students(folders: Sequence[Path]) -> tuple[Contestant, ...]:
     )
 
 
-def _open(folder: Path, name: str) -> Contestant:
+def _open(folder: Path, name: str) -> ReadyStudent:
     network, card = load_student(folder)
     with_frames = FrameNetwork(network, card.pixels)
     outputs = open_fastest(with_frames, cache(partial(student_onnx, folder, with_frames)))
     parameters = sum(weights.numel() for weights in network.parameters())
     size = (folder / "student.safetensors").stat().st_size
-    data_sets = int(read_held_out(folder).episode.max()) // EPISODES + 1 if (folder / HELD_OUT).exists() else None
-    return Contestant(name, folder, card, outputs, parameters, size, data_sets)
+    fitted_sets = int(read_held_out(folder).episode.max()) // EPISODES + 1 if (folder / HELD_OUT).exists() else None
+    return ReadyStudent(name, folder, card, outputs, parameters, size, fitted_sets)
 
 
 def check_comparable(cards: Mapping[Path, StudentCard], sets: Sequence[LabelledSet]) -> None:
@@ -154,75 +160,54 @@ def check_comparable(cards: Mapping[Path, StudentCard], sets: Sequence[LabelledS
                 )
 
 
-def origin_of(student: Contestant, one: LabelledSet, sets: Sequence[LabelledSet]) -> Origin:
-    """Which frames of a data set a student may be judged by.
-
-    A card holds the digest of the data set that the student was fitted to; of several, the digest of their digests in
-    order, which is looked for among all orders of the data sets at hand.
-    """
-    digest, mine = student.card.manifest_digest, one.manifest.digest
-    if digest == mine:
-        return "held out"
-    if one.manifest.task.name not in {target.task for target in student.card.targets}:
-        return "other task"
-    if student.data_sets == 1:
-        return "new frames"
-    digests = [each.manifest.digest for each in sets]
-    for count in [student.data_sets] if student.data_sets else range(2, len(digests) + 1):
-        for chosen in permutations(digests, count):
-            if hashlib.sha256("".join(chosen).encode()).hexdigest() == digest:
-                return "held out" if mine in chosen else "new frames"
-    return "perhaps seen"
-
-
-def rows_that_count(one: LabelledSet, origin: Origin) -> NDArray[np.int64]:
-    """Numbers of the data set's samples that a student of this origin is judged by. Raises DataError: there is none."""
-    episode = np.asarray(one.decoded.episode)
-    if origin in ("new frames", "other task"):
-        return np.arange(len(episode))
-    rows = np.flatnonzero(np.isin(episode, sorted(episodes_of(episode, "test"))))
-    if len(rows) < 2:
-        raise DataError(
-            f"{one.place} has no test episode: only those count for a student that was fitted to the others"
-        )
-    return rows
-
-
 def evaluate(
-    contestants: Sequence[Contestant],
+    students: Sequence[ReadyStudent],
     sets: Sequence[LabelledSet],
-    prompts: PromptList | None,
-    generator: np.random.Generator,
+    prompts: PromptList | None = None,
+    seed: int = 0,
     report: Report = silent,
 ) -> Evaluation:
     """Score, compare and time all students; `check_comparable` comes before.
 
     Args:
-        contestants: the students.
-        sets: the data sets; all sentences of their tasks and of `prompts` are in their manifests.
+        students: the rows of the table.
+        sets: its columns; all sentences of their tasks and of `prompts` are in their manifests.
         prompts: asked of the students with an embedding head.
-        generator: draws the episodes of the intervals.
-        report: called with the frames scored and to score.
+        seed: draws the episodes of each interval.
+        report: called with the rewards compared and to compare: one for each frame and prompt.
+
+    Raises DataError where a data set has no frame that a student may be judged by.
     """
-    origin = {(student.name, one.place): origin_of(student, one, sets) for student in contestants for one in sets}
-    rows = {key: rows_that_count(one, origin[key[0], one.place]) for one in sets for key in _keys(contestants, one)}
-    total, done = sum(map(len, rows.values())), 0
-    agreement: dict[tuple[str, str], Agreement] = {}
-    asked: dict[tuple[str, str], tuple[tuple[AskedPrompt, Agreement], ...]] = {}
-    for one in sets:
-        for student in contestants:
-            key, note = (student.name, one.place), f"{student.name} on {one.manifest.task.name}"
+    cells = [(student, one) for one in sets for student in students]
+    origin = {cell_of(*cell): origin_of(cell[0].card, cell[0].fitted_sets, cell[1], sets) for cell in cells}
+    rows = {cell_of(*cell): rows_that_count(cell[1], origin[cell_of(*cell)]) for cell in cells}
+    questions = prompts_of(prompts) if prompts is not None else []
+    total = sum(len(rows[cell_of(*cell)]) * (1 + len(questions) * cell[0].takes_prompts) for cell in cells)
+    done = 0
+    agreement: dict[Cell, Agreement] = {}
+    asked: dict[Cell, tuple[tuple[AskedPrompt, Agreement], ...]] = {}
+    for student, one in cells:
+        key = cell_of(student, one)
 
-            def told(frames: int, note: str = note) -> None:
-                nonlocal done
-                done += frames
-                report(done, total, note)
+        def told(rewards: int, note: str = f"{student.name} on {one.manifest.task.name}") -> None:
+            nonlocal done
+            done += rewards
+            report(done, total, note)
 
-            beside = _Beside(student, one, rows[key], generator, told)
-            agreement[key] = beside.agreement(one.manifest.task.prompts)
-            if prompts is not None and student.takes_prompts:
-                asked[key] = tuple((each, beside.agreement(each.prompts)) for each in prompts_of(prompts))
-    return Evaluation(tuple(contestants), tuple(sets), origin, agreement, asked, latency(contestants))
+        beside = _Beside(student, one, rows[key], seed, told)
+        agreement[key] = beside.agreement(one.manifest.task.prompts)
+        if questions and student.takes_prompts:
+            answers = []
+            for each in questions:
+                answers.append((each, beside.agreement(each.prompts)))
+                told(len(rows[key]))
+            asked[key] = tuple(answers)
+    return Evaluation(tuple(students), tuple(sets), origin, agreement, asked, latency(students))
+
+
+def cell_of(student: ReadyStudent, one: LabelledSet) -> Cell:
+    """What a cell of the table is found by."""
+    return student.name, one.place
 
 
 def prompts_of(prompts: PromptList) -> list[AskedPrompt]:
@@ -234,13 +219,13 @@ def prompts_of(prompts: PromptList) -> list[AskedPrompt]:
     ]
 
 
-def latency(contestants: Sequence[Contestant]) -> dict[str, tuple[float, ...]]:
+def latency(students: Sequence[ReadyStudent]) -> dict[str, tuple[float, ...]]:
     """Median milliseconds of a call of each student with each of BATCH_SIZES frames; the students take turns."""
     taken: list[dict[str, float]] = []
     for size in BATCH_SIZES:
-        calls = {student.name: partial(student.outputs, _made_up(size, student.card.pixels)) for student in contestants}
+        calls = {student.name: partial(student.outputs, _made_up(size, student.card.pixels)) for student in students}
         taken.append(interleaved_medians(calls, ROUNDS))
-    return {student.name: tuple(of_size[student.name] for of_size in taken) for student in contestants}
+    return {student.name: tuple(of_size[student.name] for of_size in taken) for student in students}
 
 
 class _Beside:
@@ -248,16 +233,16 @@ class _Beside:
 
     def __init__(
         self,
-        student: Contestant,
+        student: ReadyStudent,
         one: LabelledSet,
         rows: NDArray[np.int64],
-        generator: np.random.Generator,
+        seed: int,
         report: Callable[[int], None],
     ) -> None:
-        self._set, self._generator = one, generator
+        self._set, self._seed = one, seed
         self._episode = np.asarray(one.decoded.episode)[rows]
         self._embeddings = np.asarray(one.decoded.embeddings[rows], np.float32)
-        self._outputs = student.score(one.decoded.frames[rows], report)
+        self._outputs = student.score(one.decoded.frames, rows, report)
         self._takes_prompts = student.takes_prompts
 
     def agreement(self, prompts: Prompts) -> Agreement:
@@ -271,8 +256,8 @@ class _Beside:
         teacher = _standardised(reward(self._embeddings))
         return Agreement(
             fidelity=measure_fidelity(student, teacher, self._episode),
-            pooled=spearman_interval(student, teacher, self._episode, self._generator),
-            within=within_episode_interval(student, teacher, self._episode, self._generator),
+            pooled=spearman_interval(student, teacher, self._episode, np.random.default_rng(self._seed)),
+            within=within_episode_interval(student, teacher, self._episode, np.random.default_rng(self._seed)),
             episodes=int(np.unique(self._episode).size),
         )
 
@@ -281,10 +266,6 @@ def _standardised(rewards: NDArray[Any]) -> NDArray[np.float64]:
     values = rewards.astype(np.float64)
     deviation = values.std()
     return np.asarray((values - values.mean()) / (deviation if deviation > 0 else 1.0), np.float64)
-
-
-def _keys(contestants: Sequence[Contestant], one: LabelledSet) -> list[tuple[str, str]]:
-    return [(student.name, one.place) for student in contestants]
 
 
 def _made_up(size: int, pixels: int) -> NDArray[np.uint8]:

@@ -7,8 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from datamodules.errors import DataError, SettingsError
 from datamodules.labelled_set import LabelledSet
 from datamodules.progress import progress_bar
@@ -20,8 +18,8 @@ from sweeps.audit import with_sentences
 from sweeps.audit_settings import PromptList
 from sweeps.student_evaluation import (
     BATCH_SIZES,
-    Contestant,
     Evaluation,
+    ReadyStudent,
     check_comparable,
     evaluate,
     open_students,
@@ -61,10 +59,10 @@ def evaluate_folders(
             "fitted to; fit one with `--model.head embedding`, or leave prompts out"
         )
     sets = tuple(_with_prompts(one, prompts, teacher) for one in sets)
-    contestants = open_students(students)
+    ready = open_students(students)
     _decode(sets)
-    with progress_bar("evaluate", "frames") as report:
-        found = evaluate(contestants, sets, prompts, np.random.default_rng(seed), report)
+    with progress_bar("evaluate", "rewards") as report:
+        found = evaluate(ready, sets, prompts, seed, report)
     figures = content_of(found)
     figures |= {"seed": seed, "command": command, "seconds": round(time.monotonic() - start, 2)}
     write_students_page(out / PAGE, found, figures)
@@ -75,7 +73,7 @@ def evaluate_folders(
 def content_of(found: Evaluation) -> dict[str, Any]:
     """The figures of `result.json`."""
     return {
-        "students": {student.name: _content_of_student(found, student) for student in found.contestants},
+        "students": {student.name: _content_of_student(found, student) for student in found.students},
         "data_sets": {
             one.place: {
                 "task": one.manifest.task.name,
@@ -91,11 +89,12 @@ def content_of(found: Evaluation) -> dict[str, Any]:
             student.name: {
                 one.place: {
                     "frames": found.origin[student.name, one.place],
+                    "fitted_to_other_sentences": student.fitted_to_other_sentences(one.manifest.task),
                     **asdict(found.agreement[student.name, one.place]),
                 }
                 for one in found.sets
             }
-            for student in found.contestants
+            for student in found.students
         },
         "prompts": [
             {"student": student, "labels": place, **asdict(each), **asdict(agreement)}
@@ -105,7 +104,7 @@ def content_of(found: Evaluation) -> dict[str, Any]:
     }
 
 
-def _content_of_student(found: Evaluation, student: Contestant) -> dict[str, Any]:
+def _content_of_student(found: Evaluation, student: ReadyStudent) -> dict[str, Any]:
     card, fit = student.card, _result_of_fit(student.folder)
     return {
         "folder": student.folder,

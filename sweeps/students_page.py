@@ -13,7 +13,8 @@ from sweeps.answer import duration, number
 from sweeps.audit_verdict import shown
 from sweeps.pages import data_uri, write_page
 from sweeps.student_answer import MARKS, plain
-from sweeps.student_evaluation import BATCH_SIZES, Agreement, AskedPrompt, Contestant, Evaluation, Origin
+from sweeps.student_evaluation import BATCH_SIZES, Agreement, AskedPrompt, Evaluation, ReadyStudent
+from sweeps.student_origin import Origin
 
 ORIGINS: Mapping[Origin, str] = {
     "held out": "the data set it was fitted to: only the episodes it never saw",
@@ -29,24 +30,24 @@ FOLLOWS = MARKS[0].bad
 
 def write_students_page(path: Path, found: Evaluation, result: Mapping[str, Any]) -> Path:
     """Write the page, whole or not at all, and return its path; `result` is what result.json says."""
-    several = len(found.contestants) > 1
+    several = len(found.students) > 1
     used = [origin for origin in ORIGINS if origin in found.origin.values()]
     return write_page(
         path,
         "students.html.j2",
         {
-            "title": f"{_counted(len(found.contestants), 'student')} on {_counted(len(found.sets), 'data set')}",
+            "title": f"{_counted(len(found.students), 'student')} on {_counted(len(found.sets), 'data set')}",
             "sentences": answer_of(found),
             "columns": _columns(found.sets),
-            "rows": [_row(found, student) for student in found.contestants],
+            "rows": [_row(found, student) for student in found.students],
             "origins": [(origin, ORIGINS[origin]) for origin in used],
-            "ablation": [_ablation(found, student, result) for student in found.contestants],
+            "ablation": [_ablation(found, student, result) for student in found.students],
             "sizes": BATCH_SIZES,
             "front": data_uri("image/svg+xml", _front(found).svg()) if several else None,
             "asked": [
                 _asked(found, student, one)
                 for one in found.sets
-                for student in found.contestants
+                for student in found.students
                 if (student.name, one.place) in found.asked
             ],
             "command": result["command"],
@@ -63,26 +64,30 @@ def answer_of(found: Evaluation) -> list[str]:
     return [sentence for sentence in sentences if sentence]
 
 
-def seen(student: Contestant, prompts: AskedPrompt) -> bool:
+def seen(student: ReadyStudent, prompts: AskedPrompt) -> bool:
     """Whether a fit knew these very sentences."""
     asked = prompts.prompts.goal, prompts.prompts.baseline
     return any(asked == (target.prompts.goal, target.prompts.baseline) for target in student.card.targets)
 
 
-def _within(student: Contestant) -> float:
+def _within(student: ReadyStudent) -> float:
     return student.card.fidelity.spearman_within_episode
 
 
 def _trade(found: Evaluation) -> str:
-    best, fastest = (
-        max(found.contestants, key=_within),
-        min(found.contestants, key=lambda student: found.milliseconds[student.name][-1]),
-    )
-    milliseconds = {student.name: found.milliseconds[student.name][-1] for student in found.contestants}
+    milliseconds = {student.name: found.milliseconds[student.name][-1] for student in found.students}
+    best, worst = max(found.students, key=_within), min(found.students, key=_within)
+    fastest = min(found.students, key=lambda student: milliseconds[student.name])
     figures = f"Spearman inside an episode {shown(_within(best), 3)} on the episodes held out of its fit"
     per_call = f"{number(milliseconds[best.name])} ms for {BATCH_SIZES[-1]} frames"
-    if len(found.contestants) == 1:
+    if len(found.students) == 1:
         return f"{best.name}: {figures}, {per_call}."
+    if len({student.card.manifest_digest for student in found.students}) > 1:
+        return (
+            f"The students learned from different data: on the episodes held out of their own fits they reach Spearmans "
+            f"inside an episode from {shown(_within(worst), 3)} ({worst.name}) to {shown(_within(best), 3)} "
+            f"({best.name}). The fastest is {fastest.name}."
+        )
     if best is fastest:
         return f"{best.name} is both the most faithful student ({figures}) and the fastest ({per_call})."
     times = milliseconds[best.name] / milliseconds[fastest.name]
@@ -95,12 +100,12 @@ def _trade(found: Evaluation) -> str:
 
 def _elsewhere(found: Evaluation, origin: Origin) -> str:
     """The best and the worst cell of one origin, against what the students reach on their own held-out episodes."""
-    cells = [(student, one) for student in found.contestants for one in found.sets]
+    cells = [(student, one) for student in found.students for one in found.sets]
     cells = [(student, one) for student, one in cells if found.origin[student.name, one.place] == origin]
     if not cells:
         return ""
 
-    def reached(cell: tuple[Contestant, LabelledSet]) -> float:
+    def reached(cell: tuple[ReadyStudent, LabelledSet]) -> float:
         return found.agreement[cell[0].name, cell[1].place].within.mean
 
     (best, there), (worst, where) = max(cells, key=reached), min(cells, key=reached)
@@ -127,7 +132,7 @@ def _elsewhere(found: Evaluation, origin: Origin) -> str:
 def _unseen(found: Evaluation) -> str:
     new = [
         (agreement.pooled.mean, student.name, asked)
-        for student in found.contestants
+        for student in found.students
         for one in found.sets
         for asked, agreement in found.asked.get((student.name, one.place), ())
         if not seen(student, asked)
@@ -162,12 +167,16 @@ def _columns(sets: Sequence[LabelledSet]) -> list[dict[str, Any]]:
     ]
 
 
-def _row(found: Evaluation, student: Contestant) -> dict[str, Any]:
+def _row(found: Evaluation, student: ReadyStudent) -> dict[str, Any]:
     return {
         "name": student.name,
         "learned": ", ".join(target.task for target in student.card.targets),
         "cells": [
-            {"origin": found.origin[student.name, one.place], **_cell(found.agreement[student.name, one.place])}
+            {
+                "origin": found.origin[student.name, one.place],
+                "other_sentences": student.fitted_to_other_sentences(one.manifest.task),
+                **_cell(found.agreement[student.name, one.place]),
+            }
             for one in found.sets
         ],
     }
@@ -188,7 +197,7 @@ def _cell(agreement: Agreement) -> dict[str, Any]:
     }
 
 
-def _ablation(found: Evaluation, student: Contestant, result: Mapping[str, Any]) -> dict[str, Any]:
+def _ablation(found: Evaluation, student: ReadyStudent, result: Mapping[str, Any]) -> dict[str, Any]:
     card, entry = student.card, result["students"][student.name]
     milliseconds = found.milliseconds[student.name]
     members = f", {card.members} members" if card.members > 1 else ""
@@ -211,8 +220,7 @@ def _ablation(found: Evaluation, student: Contestant, result: Mapping[str, Any])
 
 def _front(found: Evaluation) -> plots.Drawing:
     points = [
-        plots.Point(student.name, found.milliseconds[student.name][-1], _within(student))
-        for student in found.contestants
+        plots.Point(student.name, found.milliseconds[student.name][-1], _within(student)) for student in found.students
     ]
     return plots.front(
         points,
@@ -221,7 +229,7 @@ def _front(found: Evaluation) -> plots.Drawing:
     )
 
 
-def _asked(found: Evaluation, student: Contestant, one: LabelledSet) -> dict[str, Any]:
+def _asked(found: Evaluation, student: ReadyStudent, one: LabelledSet) -> dict[str, Any]:
     """The prompts of the list, asked of one student on one data set: a row a candidate, a column an alpha."""
     answers = found.asked[student.name, one.place]
     alphas = sorted({each.prompts.alpha for each, _ in answers})

@@ -1,6 +1,5 @@
 """Students on data sets: which frames count, and figures that scipy finds in the students' own answers."""
 
-import hashlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -18,13 +17,11 @@ from lightning_modules.reward_function import StudentReward
 from lightning_modules.student_files import read_card
 from sweeps.audit_settings import Candidate, PromptList
 from sweeps.student_evaluation import (
-    Contestant,
     Evaluation,
+    ReadyStudent,
     check_comparable,
     evaluate,
     open_students,
-    origin_of,
-    rows_that_count,
 )
 from tests.lightning_modules.students import BASELINE, GOAL, OTHER, TASK, frame_of, reward_of, write_labels
 
@@ -40,14 +37,14 @@ def more(tmp_path_factory: pytest.TempPathFactory) -> LabelledSet:
 
 
 @pytest.fixture(scope="module")
-def students(pair: Path, single: Path) -> tuple[Contestant, ...]:
+def students(pair: Path, single: Path) -> tuple[ReadyStudent, ...]:
     return open_students([pair, single])
 
 
 @pytest.fixture(scope="module")
-def found(students: tuple[Contestant, ...], squares: Path, walkers: Path, more: LabelledSet) -> Evaluation:
+def found(students: tuple[ReadyStudent, ...], squares: Path, walkers: Path, more: LabelledSet) -> Evaluation:
     sets = (LabelledSet(str(squares)), more, LabelledSet(str(walkers)))
-    return evaluate(students, sets, DARK, np.random.default_rng(0))
+    return evaluate(students, sets, DARK)
 
 
 def test_only_the_held_out_episodes_of_its_own_data_set_count(found: Evaluation, squares: Path) -> None:
@@ -95,60 +92,28 @@ def test_an_embedding_head_answers_every_prompt_of_the_list(found: Evaluation, m
     assert answers[2][1].fidelity == found.agreement["pair", more.place].fidelity
 
 
+def test_a_reward_head_that_was_fitted_to_other_sentences_is_marked(students: tuple[ReadyStudent, ...]) -> None:
+    pair, single = students
+    reworded = replace(TASK, prompts=Prompts((OTHER,)))
+    assert [student.fitted_to_other_sentences(TASK) for student in students] == [False, False]
+    assert single.fitted_to_other_sentences(reworded)
+    assert not pair.fitted_to_other_sentences(reworded)  # it can be asked for them
+    assert not single.fitted_to_other_sentences(replace(reworded, name="walker_walk"))
+
+
 def test_every_student_is_timed_at_both_sizes(found: Evaluation) -> None:
     assert found.milliseconds.keys() == {"pair", "single"}
     assert all(len(taken) == 2 and min(taken) > 0 for taken in found.milliseconds.values())
 
 
-def test_progress_counts_the_frames_that_are_scored(students: tuple[Contestant, ...], squares: Path) -> None:
+def test_progress_counts_the_frames_that_are_scored(students: tuple[ReadyStudent, ...], squares: Path) -> None:
     told: list[tuple[int, int, str]] = []
     evaluate(
         students[1:],
         (LabelledSet(str(squares)),),
-        None,
-        np.random.default_rng(0),
-        lambda done, total, note: told.append((done, total, note)),
+        report=lambda done, total, note: told.append((done, total, note)),
     )
     assert told[-1] == (32, 32, "single on cartpole_swingup")
-
-
-def fitted_to(student: Contestant, digest: str, data_sets: int | None) -> Contestant:
-    return replace(student, card=replace(student.card, manifest_digest=digest), data_sets=data_sets)
-
-
-def test_a_fit_to_several_data_sets_is_recognised_by_their_digests(
-    students: tuple[Contestant, ...], squares: Path, walkers: Path, more: LabelledSet, both: Path
-) -> None:
-    own, other = LabelledSet(str(squares)), LabelledSet(str(walkers))
-    together = open_students([both])[0]
-    assert together.data_sets == 2
-    assert [origin_of(together, one, (other, more, own)) for one in (own, other, more)] == [
-        "held out",
-        "held out",
-        "new frames",
-    ]
-    # without the walkers at hand nobody can tell which squares it was fitted to
-    assert origin_of(together, own, (own, more)) == "perhaps seen"
-    in_order = hashlib.sha256((more.manifest.digest + own.manifest.digest).encode()).hexdigest()
-    unknown = fitted_to(students[0], in_order, None)
-    assert origin_of(unknown, own, (own, more)) == "held out"
-    assert origin_of(unknown, other, (own, more, other)) == "other task"
-    assert origin_of(fitted_to(students[0], "5" * 64, None), own, (own, more)) == "perhaps seen"
-    assert origin_of(fitted_to(students[0], "5" * 64, 1), own, (own, more)) == "new frames"
-
-
-def test_frames_that_a_fit_may_have_seen_do_not_count(squares: Path) -> None:
-    one = LabelledSet(str(squares))
-    for origin in ("held out", "perhaps seen"):
-        rows = rows_that_count(one, origin)
-        assert {split_of(int(episode)) for episode in one.decoded.episode[rows]} == {"test"}
-    assert len(rows_that_count(one, "new frames")) == len(rows_that_count(one, "other task")) == 320
-
-
-def test_a_data_set_without_test_episodes_cannot_judge_its_own_student(tmp_path: Path) -> None:
-    few = LabelledSet(str(write_labels(tmp_path / "few", episodes=1)))
-    with pytest.raises(DataError, match="has no test episode"):
-        rows_that_count(few, "held out")
 
 
 def test_frames_of_another_size_and_teachers_of_other_weights_are_refused(pair: Path, tmp_path: Path) -> None:
