@@ -1,6 +1,6 @@
 """A trial's folder -> `report.html`: one page that opens from disk, with every picture and the video inside it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lightning_modules.held_out import HeldOut
 from sweeps import figures
-from sweeps.answer import BY_SENTENCE, answer_of, duration, number, returns_in_words, total_seconds
+from sweeps.answer import BY_SENTENCE, answer_of, duration, number, quoted, returns_in_words, total_seconds
 from sweeps.pages import data_uri, picture_uri, settings_in_rows, write_page
 from sweeps.trial_files import TrialFiles, read_trial
 
@@ -48,7 +48,7 @@ def page_content(files: TrialFiles) -> dict[str, Any]:
     return {
         "task": result["task"],
         "seed": result["seed"],
-        "title": _title(prompts["goal"])
+        "title": quoted(prompts["goal"])
         if prompts
         else {"true": "The simulator's own reward"}.get(files.reward, "A random reward"),
         "by_sentence": by_sentence,
@@ -69,11 +69,6 @@ def page_content(files: TrialFiles) -> dict[str, Any]:
         "command": result.get("command"),
         "mlflow": result.get("mlflow"),
     }
-
-
-def _title(goal: Sequence[str]) -> str:
-    more = f" (and {len(goal) - 1} more)" if len(goal) > 1 else ""
-    return f"\N{LEFT DOUBLE QUOTATION MARK}{goal[0]}\N{RIGHT DOUBLE QUOTATION MARK}{more}"
 
 
 def _figures(files: TrialFiles) -> dict[str, str | None]:

@@ -21,7 +21,7 @@ from lightning_modules.onnx_export import student_onnx
 from lightning_modules.reward_audit import audited_rewards
 from lightning_modules.runtime_choice import open_fastest
 from lightning_modules.runtimes import Runtime
-from lightning_modules.student_files import StudentCard, load_student
+from lightning_modules.student_files import WEIGHTS, StudentCard, load_student
 from lightning_modules.student_scores import EPISODES
 from sweeps.audit_settings import PromptList
 from sweeps.benchmarks import interleaved_medians
@@ -134,7 +134,7 @@ def _open(folder: Path, name: str) -> ReadyStudent:
     with_frames = FrameNetwork(network, card.pixels)
     outputs = open_fastest(with_frames, cache(partial(student_onnx, folder, with_frames)))
     parameters = sum(weights.numel() for weights in network.parameters())
-    size = (folder / "student.safetensors").stat().st_size
+    size = (folder / WEIGHTS).stat().st_size
     fitted_sets = int(read_held_out(folder).episode.max()) // EPISODES + 1 if (folder / HELD_OUT).exists() else None
     return ReadyStudent(name, folder, card, outputs, parameters, size, fitted_sets)
 

@@ -1,6 +1,6 @@
 """A student's folder -> `student.html`: how faithful the fit is, where it errs, what it cost; one file, all inside."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ from datamodules.manifest import Manifest
 from lightning_modules.calibration import Calibration, calibrate
 from lightning_modules.fidelity import epic_distance, measure_fidelity
 from lightning_modules.fit_cli import FitCLI
+from lightning_modules.student_files import WEIGHTS
 from lightning_modules.tracking import FitLogger
-from sweeps.answer import duration, number
+from sweeps.answer import duration, number, quoted
 from sweeps.audit_verdict import shown
 from sweeps.pages import data_uri, picture_uri, settings_in_rows, write_page
 from sweeps.statistics import spearman_interval, within_episode_interval
@@ -21,7 +22,6 @@ from sweeps.student_figures import NAMES, draw_student
 from sweeps.student_folder import FittedStudent, read_student
 
 PAGE = "student.html"
-Values = NDArray[np.float64]
 
 
 def write_student_page(folder: Path, manifests: Sequence[Manifest] = ()) -> Path:
@@ -56,7 +56,7 @@ def page_content(student: FittedStudent, manifests: Sequence[Manifest]) -> dict[
     }
     several = len(card.targets) > 1
     return {
-        "title": f"One student of {len(card.targets)} tasks" if several else _quoted(card.targets[0].prompts.goal),
+        "title": f"One student of {len(card.targets)} tasks" if several else quoted(card.targets[0].prompts.goal),
         "tasks": ", ".join(dict.fromkeys(target.task for target in card.targets)),
         "card": card,
         "answer": answer_of(student, rewards.within),
@@ -65,16 +65,11 @@ def page_content(student: FittedStudent, manifests: Sequence[Manifest]) -> dict[
         "figures": {name: drawn.get(name) for name in NAMES},
         "points": held_out.student.size,
         "fidelity": _fidelity(student, rewards),
-        "targets": [_target_row(student, number) for number in range(len(card.targets))],
-        "worst": [
-            _picture(student, held_out.worst_frames, held_out.worst, place) for place in range(len(held_out.worst))
-        ],
+        "targets": [_target_row(student, number) for number in range(len(card.targets))] if several else [],
+        "worst": _pictures(student, held_out.worst, held_out.worst_frames),
         "extremes": [
-            ("Highest", [_picture(student, held_out.top_frames, held_out.top, n) for n in range(len(held_out.top))]),
-            (
-                "Lowest",
-                [_picture(student, held_out.bottom_frames, held_out.bottom, n) for n in range(len(held_out.bottom))],
-            ),
+            ("Highest", _pictures(student, held_out.top, held_out.top_frames)),
+            ("Lowest", _pictures(student, held_out.bottom, held_out.bottom_frames)),
         ],
         "calibration": _calibration(calibration),
         "costs": _costs(student, manifests),
@@ -95,11 +90,6 @@ class _Rewards:
         generator = np.random.default_rng(0)  # the same folder always gives the same page
         self.pooled = spearman_interval(self.student, self.teacher, self.episode, generator)
         self.within = within_episode_interval(self.student, self.teacher, self.episode, generator)
-
-
-def _quoted(goal: Sequence[str]) -> str:
-    more = f" (and {len(goal) - 1} more)" if len(goal) > 1 else ""
-    return f"\N{LEFT DOUBLE QUOTATION MARK}{goal[0]}\N{RIGHT DOUBLE QUOTATION MARK}{more}"
 
 
 def _tiles(student: FittedStudent, rewards: _Rewards) -> list[tuple[str, str, str]]:
@@ -177,16 +167,18 @@ def _target_row(student: FittedStudent, place: int) -> dict[str, Any]:
     }
 
 
-def _picture(
-    student: FittedStudent, frames: NDArray[np.uint8], positions: NDArray[np.int64], place: int
-) -> dict[str, str]:
-    held_out, position = student.held_out, int(positions[place])
-    return {
-        "image": picture_uri(frames[place]),
-        "student": number(float(held_out.student[position])),
-        "teacher": number(float(held_out.teacher[position])),
-        "where": f"{student.episode_name(int(held_out.episode[position]))}, step {held_out.step[position]}",
-    }
+def _pictures(student: FittedStudent, positions: NDArray[np.int64], frames: NDArray[np.uint8]) -> list[dict[str, str]]:
+    """Held-out frames (K, P, P, 3) at these positions (K,), with what both said."""
+    held_out = student.held_out
+    return [
+        {
+            "image": picture_uri(frame),
+            "student": number(float(held_out.student[position])),
+            "teacher": number(float(held_out.teacher[position])),
+            "where": f"{student.episode_name(int(held_out.episode[position]))}, step {held_out.step[position]}",
+        }
+        for position, frame in zip(positions, frames, strict=True)
+    ]
 
 
 def _calibration(found: Calibration | None) -> list[tuple[str, str, str]]:
@@ -218,7 +210,7 @@ def _calibration(found: Calibration | None) -> list[tuple[str, str, str]]:
 
 def _costs(student: FittedStudent, manifests: Sequence[Manifest]) -> list[tuple[str, str, str]]:
     """(name, figure, remark)."""
-    result, weights = student.result, student.folder / "student.safetensors"
+    result, weights = student.result, student.folder / WEIGHTS
     rows = []
     if "seconds" in result:
         rows.append(("Fit", duration(result["seconds"]), f"{result['epochs']} epochs, on the machine that fitted it"))
@@ -226,14 +218,10 @@ def _costs(student: FittedStudent, manifests: Sequence[Manifest]) -> list[tuple[
         size = f"{weights.stat().st_size / 1e6:.1f} MB on disk" if weights.exists() else "weights"
         rows.append(("Parameters", f"{result['parameters']:,}", size))
     if manifests:
-        rows.append(("Labelled frames", f"{_total(each.samples for each in manifests):,}", "in all splits together"))
-        queries = _total(each.teacher_queries for each in manifests)
+        rows.append(("Labelled frames", f"{sum(each.samples for each in manifests):,}", "in all splits together"))
+        queries = sum(each.teacher_queries for each in manifests)
         rows.append(("Teacher queries", f"{queries:,}", "asked once, for any sentence and any number of students"))
     return rows
-
-
-def _total(numbers: Iterable[int]) -> int:
-    return sum(numbers)
 
 
 def _count(parameters: int) -> str:

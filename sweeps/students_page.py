@@ -84,9 +84,9 @@ def _trade(found: Evaluation) -> str:
         return f"{best.name}: {figures}, {per_call}."
     if len({student.card.manifest_digest for student in found.students}) > 1:
         return (
-            f"The students learned from different data: on the episodes held out of their own fits they reach Spearmans "
-            f"inside an episode from {shown(_within(worst), 3)} ({worst.name}) to {shown(_within(best), 3)} "
-            f"({best.name}). The fastest is {fastest.name}."
+            "The students learned from different data: on the episodes held out of their own fits, Spearman inside an "
+            f"episode goes from {shown(_within(worst), 3)} ({worst.name}) to {shown(_within(best), 3)} ({best.name}). "
+            f"The fastest is {fastest.name}."
         )
     if best is fastest:
         return f"{best.name} is both the most faithful student ({figures}) and the fastest ({per_call})."
