@@ -14,7 +14,7 @@ from torch import Tensor
 from datamodules.batches import FrameBatch
 from datamodules.errors import DataError, SettingsError
 from datamodules.frames_datamodule import FramesDataModule
-from datamodules.pixels import to_model_input
+from datamodules.pixels import random_shift, to_model_input
 from datamodules.records import sample_key
 from lightning_modules.left_out import left_out_episodes
 from lightning_modules.losses import LOSSES, HeadName, LossName, ranking
@@ -45,6 +45,7 @@ class StudentModule(LightningModule):
         gradient_checkpointing: bool = False,
         loss: LossName | None = None,
         ranking_weight: float = 0.0,
+        shift_pixels: int = 0,
         learning_rate: float = 3e-3,
         weight_decay: float = 1e-2,
         schedule: Literal["one_cycle", "constant"] = "one_cycle",
@@ -69,6 +70,8 @@ class StudentModule(LightningModule):
                 first one that the head can have unless given.
             ranking_weight: weight of RankNet's loss over the pairs of a batch, beside `loss` (0 or more; 0: without);
                 of a reward head.
+            shift_pixels: training frames are moved by up to so many pixels, another way each time (0 or more): students
+                of few frames generalise better.
             learning_rate: the highest rate of the schedule (above 0).
             weight_decay: AdamW's decoupled decay (0 or more; at 0 it is plain Adam).
             schedule: constant, or one_cycle: rise for a fifth of the steps, fall as a cosine (Smith and Topin 2019).
@@ -96,6 +99,8 @@ class StudentModule(LightningModule):
                 f"model.ranking_weight is {ranking_weight} and model.head is {head!r}: it must be 0 or more, and 0 "
                 "where the head is not 'reward'"
             )
+        if shift_pixels < 0:
+            raise SettingsError(f"model.shift_pixels is {shift_pixels}: it must be 0 or more")
         losses = LOSSES[head]
         if loss is not None and loss not in losses:
             raise SettingsError(f"model.loss is {loss!r}: with model.head {head!r} it must be {' or '.join(losses)}")
@@ -109,6 +114,7 @@ class StudentModule(LightningModule):
         self.frozen, self.gradient_checkpointing = frozen, gradient_checkpointing
         self.loss, self.ranking_weight = losses[loss] if loss else next(iter(losses.values())), ranking_weight
         self.learning_rate, self.weight_decay, self.schedule = learning_rate, weight_decay, schedule
+        self.shift_pixels = shift_pixels
         self._own = {
             name: value
             for name, value in (("goal", goal), ("baseline", baseline), ("alpha", alpha))
@@ -170,7 +176,7 @@ class StudentModule(LightningModule):
 
     def training_step(self, batch: FrameBatch, batch_idx: int) -> Tensor:
         """Loss of a batch. Raises DataError, naming its frames, where it is not finite."""
-        loss = self.loss_of(batch)
+        loss = self.loss_of(batch._replace(frames=random_shift(batch.frames, self.shift_pixels)))
         self.log("student/train_loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch.frames))
         return loss
 

@@ -312,5 +312,7 @@ def test_loss_and_head_must_suit_each_other() -> None:
         StudentModule("test_efficientnet", head="embedding", loss="huber")
     with pytest.raises(SettingsError, match=r"ranking_weight is 0\.5 and model\.head is 'embedding'"):
         StudentModule("test_efficientnet", head="embedding", ranking_weight=0.5)
+    with pytest.raises(SettingsError, match=r"shift_pixels is -1: it must be 0 or more"):
+        StudentModule("test_efficientnet", shift_pixels=-1)
     with pytest.raises(SettingsError, match=r"members is 33: it must lie between 1 and 32"):
         StudentModule("test_efficientnet", members=33)
