@@ -114,6 +114,14 @@ class FitLogger(MLFlowLogger):
                 "again once that store has a model registry"
             )
 
+    def keep(self, path: Path) -> None:
+        """Keep a file in the student's run, where it has one; a store that cannot be reached any more is a warning."""
+        try:
+            if (run_id := self._run_id or self._earlier_run()) is not None:
+                self._mlflow_client.log_artifact(run_id, str(path), FILES)
+        except Exception as error:  # as in `register`
+            log.warning(f"{path} is written, and not kept in {self._tracking_uri} ({str(error).splitlines()[0]})")
+
     def finalize(self, status: str = "success") -> None:
         """End the run, unless it is a caller's."""
         if self._ends_run:

@@ -139,3 +139,21 @@ def test_a_store_without_a_registry_is_a_warning(
     logger.register("student-cartpole-tiny", student, {})
     assert f"{student} is finished, and not registered" in caplog.text
     assert "Model Registry features are not supported by the store with URI: 'nowhere://registry'" in caplog.text
+
+
+def test_a_file_is_kept_in_the_run_also_when_the_command_is_given_again(store: str, student: Path) -> None:
+    first = begun(store, student)
+    first.finalize("success")
+    FitLogger(store, "students", "a fit", student).keep(student / "student.json")
+    client = MlflowClient(store)
+    assert [each.path for each in client.list_artifacts(first.run_id, "student")] == ["student/student.json"]
+    assert len(client.search_runs([first.experiment_id], f"tags.student_folder = '{student}'")) == 1
+
+
+def test_a_file_that_the_store_cannot_take_any_more_is_a_warning(
+    student: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    logger = begun(f"sqlite:///{tmp_path / 'mlflow.db'}", student)
+    (tmp_path / "mlflow.db").write_text("no database")
+    logger.keep(student / "student.json")
+    assert f"{student / 'student.json'} is written, and not kept in sqlite:///" in caplog.text

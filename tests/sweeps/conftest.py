@@ -14,6 +14,8 @@ from datamodules.results import versions, write_json
 from datamodules.tasks import Prompts, Task
 from lightning_modules.held_out import HeldOut
 from rllib_envs.simulators import make_simulator
+from tests.lightning_modules.students import write_labels
+from tests.sweeps.fits import OTHER_TASK, fit
 
 TASK = Task(
     name="cartpole_swingup",
@@ -36,6 +38,36 @@ def built_trial(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trial(built_trial: Path, tmp_path: Path) -> Path:
     """A trial folder of one's own."""
     return Path(shutil.copytree(built_trial, tmp_path / "trial"))
+
+
+@pytest.fixture(scope="session")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Labels of squares, the task cartpole_swingup by name."""
+    return write_labels(tmp_path_factory.mktemp("squares") / "squares")
+
+
+@pytest.fixture(scope="session")
+def walkers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fewer squares under the name of another task."""
+    return write_labels(tmp_path_factory.mktemp("walkers") / "walkers", episodes=10, task=OTHER_TASK)
+
+
+@pytest.fixture(scope="session")
+def pair(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student of two members with embedding heads, fitted to the squares."""
+    return fit(tmp_path_factory.mktemp("fits") / "pair", squares, head="embedding", members=2)
+
+
+@pytest.fixture(scope="session")
+def single(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student with a reward head, fitted to the squares for one epoch."""
+    return fit(tmp_path_factory.mktemp("fits") / "single", squares, epochs=1)
+
+
+@pytest.fixture(scope="session")
+def both(squares: Path, walkers: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student with a reward head, fitted to both tasks."""
+    return fit(tmp_path_factory.mktemp("fits") / "both", squares, walkers)
 
 
 def build_trial(folder: Path, episodes: int, steps: int) -> Path:

@@ -2,10 +2,8 @@
 
 import base64
 import json
-import re
 import shutil
 from collections.abc import Callable
-from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,9 +15,8 @@ from PIL import Image
 from datamodules.errors import DataError
 from datamodules.results import read_json, write_json
 from sweeps.report import write_report
+from tests.sweeps.page_reader import Page
 
-VOID = {"meta", "link", "img", "br"}
-BLOCKS = {"p", "h1", "h2", "li", "th", "td", "div", "dd", "br"}
 STUDENT_HEADINGS = ["Does the student see what the teacher sees?", "What the reward likes"]
 HEADINGS = [
     "The sentence",
@@ -28,45 +25,6 @@ HEADINGS = [
     "Where the time went, and what it cost",
     "Do it again",
 ]
-
-
-class Page(HTMLParser):
-    """A page as a reader meets it: text, headings, addresses; fails where tags do not close in order."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.addresses: list[str] = []
-        self.alternatives: list[str] = []
-        self.headings: list[str] = []
-        self.text = ""
-        self._open: list[str] = []
-        self.feed(path.read_text())
-        self.close()
-        assert self._open == []
-        self.text = re.sub(r"\s+", " ", self.text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        for name, value in attrs:
-            if name in {"src", "href", "poster", "srcset", "data", "action"}:
-                self.addresses.append(value or "")
-            if name == "alt":
-                self.alternatives.append(value or "")
-        self.text += " " * (tag in BLOCKS)
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-        self.text += " " * (tag in BLOCKS)
-
-    def handle_data(self, data: str) -> None:
-        if "style" in self._open:
-            assert "url(" not in data
-            assert "@import" not in data
-            return
-        self.text += data
-        if self._open and self._open[-1] == "h2":
-            self.headings.append(data)
 
 
 def change(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
