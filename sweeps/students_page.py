@@ -109,24 +109,23 @@ def _elsewhere(found: Evaluation, origin: Origin) -> str:
         return found.agreement[cell[0].name, cell[1].place].within.mean
 
     (best, there), (worst, where) = max(cells, key=reached), min(cells, key=reached)
-    highest, lowest = shown(reached((best, there)), 3), shown(reached((worst, where)), 3)
-    tasks = there.manifest.task.name, where.manifest.task.name
+    reach = _place(best, there, reached((best, there)))
+    if len(cells) > 1:
+        reach = f"from {_place(worst, where, reached((worst, where)))} to {reach}"
     if origin == "new frames":
         drop = max(_within(student) - reached((student, one)) for student, one in cells)
         changed = f"lose at most {shown(drop, 3)}" if drop > 0 else "lose nothing"
         return (
-            f"On other frames of a task that they learned, students {changed} against their own held-out episodes: "
-            f"from {lowest} ({worst.name}) to {highest} ({best.name})."
+            f"On other frames of a task that they learned, students {changed} against their own held-out episodes "
+            f"(Spearman inside an episode {reach})."
         )
-    verdict = (
-        f"can be followed by {best.name}"
-        if reached((best, there)) >= FOLLOWS
-        else "is followed by no student: fit one to it"
-    )
-    return (
-        f"A task that a student never saw {verdict} (Spearman inside an episode from {lowest}, {worst.name} on "
-        f"{tasks[1]}, to {highest}, {best.name} on {tasks[0]})."
-    )
+    follows = reached((best, there)) >= FOLLOWS
+    verdict = f"can be followed by {best.name}" if follows else "is followed by no student: fit one to it"
+    return f"A task that a student never saw {verdict} (Spearman inside an episode {reach})."
+
+
+def _place(student: ReadyStudent, one: LabelledSet, value: float) -> str:
+    return f"{shown(value, 3)} of {student.name} on {one.manifest.task.name}"
 
 
 def _unseen(found: Evaluation) -> str:
@@ -142,7 +141,7 @@ def _unseen(found: Evaluation) -> str:
     low, name, asked = min(new, key=lambda each: each[0])
     middle = float(np.median([each[0] for each in new]))
     return (
-        f"Asked {len(new)} times for sentences that no fit knew, students with an embedding head order all frames like "
+        f"On {_counted(len(new), 'prompt')} that no fit knew, students with an embedding head order all frames like "
         f"the teacher with a median Spearman of {shown(middle, 3)}; the lowest is {shown(low, 3)} ({name}, "
         f"{asked.candidate!r} at alpha {asked.prompts.alpha:g})."
     )

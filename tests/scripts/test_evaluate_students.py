@@ -61,7 +61,7 @@ def test_page_and_figures_lie_in_the_folder(folder: Path, capsys: pytest.Capture
         ("the fit's", 0.0),
         ("the fit's", 0.5),
     ]
-    assert "Asked 4 times for sentences that no fit knew" in page.text
+    assert "On 4 prompts that no fit knew" in page.text
     assert "2 students on 2 data sets" in page.text
 
 
