@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
+from rllib_envs.evaluations import Evaluation
 from sweeps import plots
 from sweeps.statistics import Interval, mean_with_interval
-from sweeps.trial_files import Evaluation, HeldOut, TrialFiles, read_trial
+from sweeps.trial_files import HeldOut, TrialFiles, read_trial
 
 LEARNING_CURVE, SCATTER, TRACES, HISTOGRAM = "learning_curve", "student_against_teacher", "episode_traces", "rewards"
 STAGE_SECONDS, AGENT_SECONDS = "stage_seconds", "agent_seconds"

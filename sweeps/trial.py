@@ -101,9 +101,8 @@ def check_trial(config: TrialConfig, unfinished: set[str]) -> None:
 def stages_of(config: TrialConfig) -> list[Stage]:
     """The stages this trial's reward needs: only the student's reward needs frames, labels and a fit."""
     out, task = config.out, asdict(config.task)
-    seen = {
-        name: value for name, value in task.items() if name not in ("prompts", "success_reward")
-    }  # no frame changes
+    unseen = ("prompts", "success_reward", "score_range")  # no frame changes
+    seen = {name: value for name, value in task.items() if name not in unseen}
 
     def collect(report: Report, run: Run) -> dict[str, Any]:
         return asdict(collect_frames(config.task, config.collect, out / "frames", config.seed, report))
