@@ -8,6 +8,7 @@ from scipy.stats import spearmanr
 
 from rllib_envs.evaluations import Evaluation
 from sweeps import plots
+from sweeps.measures import fallen_steps
 from sweeps.statistics import Interval, mean_with_interval
 from sweeps.trial_files import HeldOut, TrialFiles, read_trial
 
@@ -56,6 +57,7 @@ def _learning_curve(files: TrialFiles) -> plots.Drawing:
         curve(learned, "learned_returns") if learned else None,
         interval_of(files.result.get("random_return")),
         interval_of(files.result.get("true_return")),
+        fallen_steps(files),
     )
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 
 from sweeps import figures
 from sweeps.answer import BY_SENTENCE, answer_of, duration, number, returns_in_words, total_seconds
+from sweeps.measures import measure_rows, watch_of
 from sweeps.pages import data_uri, settings_in_rows, write_page
 from sweeps.trial_files import RewardedFrame, TrialFiles, read_trial
 
@@ -63,6 +64,8 @@ def page_content(files: TrialFiles) -> dict[str, Any]:
         "figures": _figures(files),
         "points": None if files.held_out is None else len(files.held_out.teacher),
         "returns": _returns(result),
+        "watch": watch_of(files),
+        "measures": measure_rows(files),
         "fidelity": _fidelity(files.student.get("fidelity", {})),
         "student": _student(files.student),
         "frames": _frame_rows(files),

@@ -15,6 +15,7 @@ CURVE = plots.Curve([0, 1000, 2000], [Interval(30, 20, 40), Interval(200, 150, 2
 
 DRAWINGS: dict[str, Callable[[], plots.Drawing]] = {
     "learning_curve": lambda: plots.learning_curve(CURVE, CURVE, Interval(25, 20, 30), Interval(500, 480, 515)),
+    "over_optimised": lambda: plots.learning_curve(CURVE, CURVE, Interval(25, 20, 30), None, (1000, 2000)),
     "learning_curve_alone": lambda: plots.learning_curve(CURVE, None, None, None),
     "student_against_teacher": lambda: plots.student_against_teacher(REWARDS, REWARDS**2),
     "episode_traces": lambda: plots.episode_traces([plots.Trace("episode 3", np.arange(200), REWARDS, REWARDS**2)]),
