@@ -66,7 +66,7 @@ def watch_of(files: TrialFiles) -> Watch | None:
             f"Between steps {fall['peak_steps']:,} and {fall['fallen_steps']:,} the learned return rose from "
             f"{number(fall['proxy_peak'])} to {number(fall['proxy_fallen'])} while the {GOLDS[name]} fell from "
             f"{number(fall['gold_peak'])} to {number(fall['gold_fallen'])}, more than chance explains: "
-            "from there on the agent served its reward and not the task.",
+            "the reward went one way and the task the other.",
         )
     if not found:
         return Watch(

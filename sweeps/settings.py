@@ -44,7 +44,7 @@ class TrialConfig:
     evaluation_episodes: int = 10
     """episodes of the final evaluation (2 to 1000); the random policy beside it plays 100"""
     evaluation_teacher: bool = False
-    """whether the teacher scores the final evaluation's episodes, too; each of their decisions is a query"""
+    """whether the teacher scores the episodes of all evaluations, too; each of their decisions is a query"""
     seed: int = 0
     """seed of collection, fit and agent (0 to 999999)"""
     tracking: TrackingSettings = field(default_factory=TrackingSettings)

@@ -93,8 +93,9 @@ def check_trial(config: TrialConfig, unfinished: set[str]) -> None:
     """
     require_gl()
     make_simulator(config.task).close()
-    asking = {"label"} | ({"train"} if config.reward == "teacher" else set())
-    asking |= {"evaluate"} if config.evaluation_teacher else set()
+    asking = {"label"}
+    if config.reward == "teacher" or config.evaluation_teacher:
+        asking |= {"train", "evaluate"}
     if asking & unfinished:
         check_prompts(config.teacher, (*config.task.prompts.goal, *config.task.prompts.baseline))
         fetch_weights(config.teacher)
@@ -132,9 +133,8 @@ def stages_of(config: TrialConfig) -> list[Stage]:
 
     def train(report: Report, run: Run) -> dict[str, Any]:
         def log(evaluation: Mapping[str, Any]) -> None:
-            means = {
-                f"eval/{kind[:-1]}": float(np.mean(evaluation[kind])) for kind in ("true_returns", "learned_returns")
-            }
+            kinds = [kind for kind in evaluation if kind.endswith("_returns")]
+            means = {f"eval/{kind[:-1]}": float(np.mean(evaluation[kind])) for kind in kinds}
             run.log_metrics({**means, "eval/updates": evaluation["updates"]}, evaluation["steps"])
 
         return asdict(
@@ -146,6 +146,7 @@ def stages_of(config: TrialConfig) -> list[Stage]:
                 seed=config.seed,
                 student=out / "student" if config.reward == "student" else None,
                 teacher=config.teacher if config.reward == "teacher" else None,
+                judge=judge,
                 report=report,
                 on_evaluation=log,
             )
@@ -153,11 +154,11 @@ def stages_of(config: TrialConfig) -> list[Stage]:
 
     def evaluate(report: Report, run: Run) -> dict[str, Any]:
         seeds = range(EVALUATION_SEED, EVALUATION_SEED + config.evaluation_episodes)
-        judge = config.teacher if config.evaluation_teacher else None
         return asdict(evaluate_agent(out / "agent", seeds, out / "evaluation", report, teacher=judge))
 
     seed = {"seed": config.seed}
-    judged_by = _decisive(config.teacher) if config.evaluation_teacher else None
+    judge = config.teacher if config.evaluation_teacher else None
+    judged_by = None if judge is None else _decisive(judge)
     learned = [
         Stage("collect", "frames", {"task": seen, "collect": asdict(config.collect), **seed}, collect),
         Stage("label", "labels", {"teacher": _decisive(config.teacher)}, label),
@@ -165,7 +166,12 @@ def stages_of(config: TrialConfig) -> list[Stage]:
     ]
     return [
         *(learned if config.reward == "student" else []),
-        Stage("train", "agent", {"task": task, "reward": config.reward, "sac": asdict(config.sac), **seed}, train),
+        Stage(
+            "train",
+            "agent",
+            {"task": task, "reward": config.reward, "sac": asdict(config.sac), "judge": judged_by, **seed},
+            train,
+        ),
         Stage("evaluate", "evaluation", {"episodes": config.evaluation_episodes, "teacher": judged_by}, evaluate),
     ]
 
