@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.tasks import Task
 from lightning_modules.reward_function import RewardFunction
 from lightning_modules.rewards import Standardisation
 from lightning_modules.settings import TeacherSettings
@@ -35,6 +36,18 @@ class Judge:
         rewards[running] = self._reward(np.stack([frames[index] for index in np.flatnonzero(running)]))
         self.queries += self._queries_a_frame * int(running.sum())
         return rewards
+
+
+def check_judge(task: Task, teacher: TeacherSettings) -> None:
+    """Find mistakes in the choice of a teacher before any work starts; weights that have to be downloaded are.
+
+    Raises:
+        SuiteError: the teacher is missing, or does not read the task's sentences.
+    """
+    from lightning_modules.teacher import check_prompts, fetch_weights  # open_clip, which only judges need
+
+    check_prompts(teacher, (*task.prompts.goal, *task.prompts.baseline))
+    fetch_weights(teacher)
 
 
 def make_judges(card: AgentCard, student: Path | None, teacher: TeacherSettings | None) -> dict[str, Judge]:

@@ -12,6 +12,7 @@ from lightning_modules.settings import TeacherSettings
 from rllib_envs.agent_files import CARD, AgentCard, AgentResult, OnEvaluation, RewardKind
 from rllib_envs.agent_reward import check_reward, measure_teacher_scales
 from rllib_envs.gl import prepare_gl, require_gl
+from rllib_envs.judges import check_judge
 from rllib_envs.settings import SacSettings
 from rllib_envs.simulators import make_simulator
 from rllib_envs.threads import torch_threads
@@ -51,6 +52,8 @@ def train_agent(
         SuiteError: a mistake in the arguments, found before any work starts, or an `out` that holds another agent.
     """
     card = check_reward(AgentCard(task, reward, sac, seed, student=student, teacher=teacher, judge=judge))
+    if judge is not None:
+        check_judge(task, judge)
     card = claim(out, card)
     if (out / RESULT).exists():
         finished = read_json(out / RESULT)
@@ -93,7 +96,7 @@ def claim(out: Path, card: AgentCard) -> AgentCard:
     """
     if not (out / CARD).exists():
         make_simulator(card.task).close()
-        if card.reward != "true":
+        if card.reward != "true" or card.judge:
             require_gl()
         if card.reward == "teacher":
             card = measure_teacher_scales(card)

@@ -94,7 +94,7 @@ def check_trial(config: TrialConfig, unfinished: set[str]) -> None:
     require_gl()
     make_simulator(config.task).close()
     asking = {"label"}
-    if config.reward == "teacher" or config.evaluation_teacher:
+    if config.reward == "teacher" or config.judge:
         asking |= {"train", "evaluate"}
     if asking & unfinished:
         check_prompts(config.teacher, (*config.task.prompts.goal, *config.task.prompts.baseline))
@@ -157,7 +157,7 @@ def stages_of(config: TrialConfig) -> list[Stage]:
         return asdict(evaluate_agent(out / "agent", seeds, out / "evaluation", report, teacher=judge))
 
     seed = {"seed": config.seed}
-    judge = config.teacher if config.evaluation_teacher else None
+    judge = config.teacher if config.judge else None
     judged_by = None if judge is None else _decisive(judge)
     learned = [
         Stage("collect", "frames", {"task": seen, "collect": asdict(config.collect), **seed}, collect),
