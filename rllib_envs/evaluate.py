@@ -44,7 +44,7 @@ class EvaluationResult:
     student_returns: list[float] | None
     """the reward of the student given, summed over all decisions of the same episodes; None without one"""
     teacher_returns: list[float] | None
-    """the teacher's own reward, on the student's scale, over the same episodes; None without a teacher"""
+    """the teacher's own reward over the same episodes, standardised (judges.py); None without a teacher"""
     scores: list[float] | None
     """normalised scores: 1 is the highest return of a dm_control task, or a task's reference; None: it states none"""
     successes: list[bool] | None

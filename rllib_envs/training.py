@@ -15,6 +15,7 @@ from rllib_envs.judges import TEACHER, make_judges
 from rllib_envs.play import Returns, play_episodes
 from rllib_envs.reward_env import RewardVectorEnv
 from rllib_envs.sac import TASK_ENVIRONMENT, Sac, SacConfig
+from rllib_envs.scores import is_success
 
 EVALUATION_SEED = 900_000
 """first seed of the evaluations during training; the final evaluation has others"""
@@ -78,6 +79,8 @@ class Training:
         }
         if TEACHER in self._judges:
             line["teacher_returns"] = returns.judged(TEACHER)
+        if self._card.task.success_reward is not None:
+            line["successes"] = [is_success(self._card.task, episode) for episode in returns.episodes]
         with (self._out / EVALUATIONS).open("a") as stream:
             stream.write(json.dumps(line) + "\n")
         if on_evaluation is not None:

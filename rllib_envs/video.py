@@ -1,6 +1,6 @@
 """A video of one episode: the task's camera, and beside it the curves of its rewards."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -54,7 +54,7 @@ def write_episode(path: Path, frames: Sequence[Frame], charts: Sequence[Chart]) 
     """Write one episode as H.264: its frames (T of (S, S, 3)), one a decision, with their charts beside them."""
     low, high = FRAMES_PER_SECOND
     rate = min(max(round(len(frames) / SECONDS), low), high)
-    write_video(path, [beside_charts(frame, charts, step) for step, frame in enumerate(frames)], rate)
+    write_video(path, (beside_charts(frame, charts, step) for step, frame in enumerate(frames)), rate)
 
 
 def beside_charts(frame: Frame, charts: Sequence[Chart], step: int) -> Frame:
@@ -109,7 +109,7 @@ def _font(size: int) -> Font:
     return ImageFont.load_default(size)
 
 
-def write_video(path: Path, frames: Sequence[Frame], frames_per_second: int) -> None:
+def write_video(path: Path, frames: Iterable[Frame], frames_per_second: int) -> None:
     """Write frames as an mp4 that browsers play, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.part{path.suffix}")

@@ -14,7 +14,10 @@ Row = tuple[str, str, str]
 # Key in result.json -> name and meaning of a return over the final evaluation's episodes.
 RETURNS = {
     "learned_return": ("Learned return", "the reward that the agent was trained on, summed over the same episodes"),
-    "teacher_return": ("Teacher's return", "the teacher's own reward over the same frames, on the student's scale"),
+    "teacher_return": (
+        "Teacher's return",
+        "the teacher's own reward over the same frames, standardised as a student's",
+    ),
 }
 GOLDS = {"true": "true return", "teacher": "teacher's return"}
 

@@ -42,7 +42,7 @@ def lines_of(out: Path) -> list[dict[str, Any]]:
 @pytest.mark.usefixtures("ray_running")
 def test_a_student_trains_an_agent_and_everything_is_written(pole: Task, tmp_path: Path) -> None:
     network, student_card = made_student()
-    task = replace(pole, render=replace(pole.render, frame_pixels=student_card.pixels))
+    task = replace(pole, success_reward=0.9, render=replace(pole.render, frame_pixels=student_card.pixels))
     save_student(tmp_path / "student", network, replace(student_card, task=task.name))
     judge = write_clip(tmp_path, "train-test-clip")
     seen: list[Mapping[str, Any]] = []
@@ -64,7 +64,7 @@ def test_a_student_trains_an_agent_and_everything_is_written(pole: Task, tmp_pat
     assert lines[0]["steps"] == lines[0]["updates"] == 0
     assert [line["steps"] for line in lines] == sorted({line["steps"] for line in lines})
     assert lines[-1]["steps"] == result.steps >= SAC.total_steps
-    for kind in ("true_returns", "learned_returns", "teacher_returns"):
+    for kind in ("true_returns", "learned_returns", "teacher_returns", "successes"):
         assert all(len(line[kind]) == 2 for line in lines)
     # a simulator's reward lies in 0 to 1 a frame; the student's is standardised and has no such bounds
     assert all(0 <= total <= task.episode_frames for line in lines for total in line["true_returns"])
@@ -87,6 +87,7 @@ def test_a_student_trains_an_agent_and_everything_is_written(pole: Task, tmp_pat
         "result.json",
     }
 
+    assert not any(lines[0]["successes"])  # the pole hangs when nothing has been learned
     assert AgentCard.read(out).judge == judge
 
     evaluation = evaluate_agent(out, range(1_000_000, 1_000_003), tmp_path / "evaluation")
