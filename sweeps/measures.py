@@ -36,15 +36,15 @@ class Watch:
 
 def measure_rows(files: TrialFiles) -> list[Row]:
     """Everything the final evaluation measured beside the true return; empty where there was none."""
-    result, rows = files.result, []
-    if score := result.get("score"):
-        rows.append(_row("Normalised score", score, _meaning_of_score(files)))
-    if successes := result.get("successes"):
+    result, task, rows = files.result, files.agent.get("task"), []
+    if task and (score := result.get("score")):
+        rows.append(_row("Normalised score", score, _meaning_of_score(task)))
+    if task and (successes := result.get("successes")):
         rows.append(
             (
                 "Successes",
                 f"{sum(successes)} of {len(successes)} episodes",
-                f"true reward a frame of at least {files.agent['task']['success_reward']:g} over the last tenth",
+                f"true reward a frame of at least {task['success_reward']:g} over the last tenth",
             )
         )
     for key, (name, meaning) in RETURNS.items():
@@ -97,8 +97,8 @@ def _row(name: str, entry: Mapping[str, Any], meaning: str) -> Row:
     return name, number(entry["mean"]), f"{meaning}; {interval}"
 
 
-def _meaning_of_score(files: TrialFiles) -> str:
-    ends = files.agent["task"].get("score_range")
+def _meaning_of_score(task: Mapping[str, Any]) -> str:
+    ends = task.get("score_range")
     if ends is None:
         return "share of the highest return that an episode can reach"
     return f"0 is a random policy ({number(ends[0])}), 1 the task's reference ({number(ends[1])})"

@@ -57,6 +57,7 @@ def test_a_score_between_references_names_them(files: TrialFiles) -> None:
 def test_what_was_not_measured_is_left_out(files: TrialFiles) -> None:
     assert measure_rows(replace(files, result={"task": "t", "seed": 0})) == []
     assert "Successes" not in figures(with_result(files, successes=None))
+    assert list(figures(replace(files, agent={}))) == ["Learned return", "Mean over training"]
 
 
 def test_a_fall_is_named_with_its_steps_and_returns(files: TrialFiles) -> None:
