@@ -48,7 +48,8 @@ def measure_rows(files: TrialFiles) -> list[Row]:
             )
         )
     for key, (name, meaning) in RETURNS.items():
-        if entry := result.get(key):
+        same = key == "learned_return" and files.reward == "true"  # the true return again
+        if not same and (entry := result.get(key)):
             rows.append(_row(name, entry, meaning))
     if (area := result.get("area_under_curve")) is not None:
         rows.append(("Mean over training", number(area), "area under the true return's learning curve, over its steps"))
@@ -68,8 +69,7 @@ def watch_of(files: TrialFiles) -> Watch | None:
             "Over-optimised.",
             f"Between steps {fall['peak_steps']:,} and {fall['fallen_steps']:,} the learned return rose from "
             f"{number(fall['proxy_peak'])} to {number(fall['proxy_fallen'])} while the {GOLDS[name]} fell from "
-            f"{number(fall['gold_peak'])} to {number(fall['gold_fallen'])}, more than chance explains: "
-            "the reward went one way and the task the other.",
+            f"{number(fall['gold_peak'])} to {number(fall['gold_fallen'])}, more than chance explains.",
         )
     if not found:
         return Watch(

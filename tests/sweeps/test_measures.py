@@ -56,6 +56,7 @@ def test_a_score_between_references_names_them(files: TrialFiles) -> None:
 
 def test_what_was_not_measured_is_left_out(files: TrialFiles) -> None:
     assert measure_rows(replace(files, result={"task": "t", "seed": 0})) == []
+    assert "Learned return" not in figures(replace(files, agent={**files.agent, "reward": "true"}))
     assert "Successes" not in figures(with_result(files, successes=None))
     assert list(figures(replace(files, agent={}))) == ["Learned return", "Mean over training"]
 
