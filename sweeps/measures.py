@@ -78,7 +78,7 @@ def watch_of(files: TrialFiles) -> Watch | None:
             f"{len(files.evaluations)} evaluations are too few to tell a fall from chance; {LEAST_EVALUATIONS} are the "
             "least (sac.evaluation_every_steps).",
         )
-    golds = " and the ".join(GOLDS[name] for name in found)
+    golds = " or the ".join(GOLDS[name] for name in found)
     return Watch(
         "unknown",
         "No over-optimisation seen.",
