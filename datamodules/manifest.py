@@ -78,7 +78,7 @@ class Manifest:
     def digest(self) -> str:
         """sha256 of everything that decides the samples; prompts and costs can be added to and leave it as it is."""
         content = self._to_json()
-        del content["prompts"], content["teacher_queries"]
+        del content["prompts"], content["teacher_queries"], content["task"]["score_range"]
         return _canonical_digest(content)
 
     def with_prompts(self, sentences: Sequence[str], embed: Callable[[list[str]], list[list[float]]]) -> "Manifest":
@@ -133,7 +133,7 @@ def read_manifest(place: Path | str, name: str = MANIFEST) -> Manifest:
 def finished_collection(folder: Path, task: Task, collection: Mapping[str, Any]) -> Manifest | None:
     """The manifest in `folder` if these very frames were collected before; None if the folder is not finished.
 
-    Prompts and the mark of success are not compared: they do not change a frame.
+    Prompts, the mark of success and the range of scores are not compared: they do not change a frame.
 
     Raises:
         DataError: the folder belongs to another task or to other settings; the message names what differs.
@@ -156,7 +156,7 @@ def check_same_collection(folder: Path, there: Manifest, task: Task, collection:
 
 def _scene(task: Task, collection: Mapping[str, Any]) -> dict[str, Any]:
     content = asdict(task)
-    del content["prompts"], content["success_reward"]
+    del content["prompts"], content["success_reward"], content["score_range"]
     return {"task": content, "collection": collection}
 
 

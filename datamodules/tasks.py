@@ -108,6 +108,9 @@ class Task:
     """lowest and highest true reward of one simulator frame; dm_control's tasks lie in (0, 1)"""
     success_reward: float | None = None
     """a state counts as a success when its true reward, a simulator frame, reaches this; empty: no such notion"""
+    score_range: tuple[float, float] | None = None
+    """true returns of an episode that score 0 and 1: a random policy's and a reference's; empty: dm_control's scores
+    are shares of the highest return, and others have none"""
 
     def __post_init__(self) -> None:
         if self.family == "dm_control" and self.simulator.count("-") != 1:
@@ -129,6 +132,10 @@ class Task:
                 f"success_reward is {self.success_reward}: it must lie above {low} and not above {high}, the ends of "
                 "reward_per_frame"
             )
+        if self.score_range is not None and not self.score_range[0] < self.score_range[1]:
+            raise SettingsError(
+                f"score_range is {list(self.score_range)}: give the return that scores 0 and a higher one that scores 1"
+            )
 
     @property
     def episode_steps(self) -> int:
@@ -138,7 +145,7 @@ class Task:
 
 def task_from_dict(content: Mapping[str, Any]) -> Task:
     """The task that `dataclasses.asdict` turned into a dict, after a round trip through JSON or not."""
-    prompts, camera = content["prompts"], content["camera"]
+    prompts, camera, score_range = content["prompts"], content["camera"], content.get("score_range")
     return Task(
         **{
             **content,
@@ -146,5 +153,6 @@ def task_from_dict(content: Mapping[str, Any]) -> Task:
             "camera": Camera(**{**camera, "lookat": tuple(camera["lookat"])}),
             "render": RenderSettings(**content["render"]),
             "reward_per_frame": tuple(content["reward_per_frame"]),
+            "score_range": score_range and tuple(score_range),
         }
     )

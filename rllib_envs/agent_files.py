@@ -56,6 +56,8 @@ class AgentCard:
     """which teacher, where the reward is the teacher itself"""
     teacher_scales: tuple[Standardisation, ...] = ()
     """the frozen scale of the teacher's reward, one for each of its CLIPs"""
+    judge: TeacherSettings | None = None
+    """a teacher that scores the evaluations on the way and decides nothing"""
 
     def write(self, folder: Path) -> None:
         """Write `agent.json`; the student's path is kept relative, so that a whole trial can be moved."""
@@ -81,6 +83,7 @@ class AgentCard:
                     "student": content["student"] and Path(os.path.normpath(folder / content["student"])),
                     "teacher": content["teacher"] and _teacher(content["teacher"]),
                     "teacher_scales": tuple(Standardisation(**scale) for scale in content["teacher_scales"]),
+                    "judge": content.get("judge") and _teacher(content["judge"]),
                 }
             )
         except (KeyError, TypeError) as error:

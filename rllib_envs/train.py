@@ -12,6 +12,7 @@ from lightning_modules.settings import TeacherSettings
 from rllib_envs.agent_files import CARD, AgentCard, AgentResult, OnEvaluation, RewardKind
 from rllib_envs.agent_reward import check_reward, measure_teacher_scales
 from rllib_envs.gl import prepare_gl, require_gl
+from rllib_envs.judges import check_judge
 from rllib_envs.settings import SacSettings
 from rllib_envs.simulators import make_simulator
 from rllib_envs.threads import torch_threads
@@ -28,6 +29,7 @@ def train_agent(
     seed: int,
     student: Path | None = None,
     teacher: TeacherSettings | None = None,
+    judge: TeacherSettings | None = None,
     report: Report = silent,
     on_evaluation: OnEvaluation | None = None,
 ) -> AgentResult:
@@ -42,13 +44,16 @@ def train_agent(
         seed: seed of networks, episodes and batches.
         student: the student's folder, for reward 'student'.
         teacher: which teacher, for reward 'teacher'.
+        judge: a teacher that scores the evaluations on the way, too, and decides nothing; each decision is a query.
         report: called with the agent decisions done and to do.
         on_evaluation: called with each new line of evaluations.jsonl.
 
     Raises:
         SuiteError: a mistake in the arguments, found before any work starts, or an `out` that holds another agent.
     """
-    card = check_reward(AgentCard(task, reward, sac, seed, student=student, teacher=teacher))
+    card = check_reward(AgentCard(task, reward, sac, seed, student=student, teacher=teacher, judge=judge))
+    if judge is not None:
+        check_judge(task, judge)
     card = claim(out, card)
     if (out / RESULT).exists():
         finished = read_json(out / RESULT)
@@ -76,10 +81,11 @@ def train_folder(
     seed: int,
     student: Path | None,
     teacher: TeacherSettings | None,
+    judge: TeacherSettings | None,
 ) -> Path:
     """What scripts.train_agent does: train with a progress bar. Returns the path of `result.json`."""
     with progress_bar("train", "steps") as report:
-        train_agent(task, reward, sac, out, seed=seed, student=student, teacher=teacher, report=report)
+        train_agent(task, reward, sac, out, seed=seed, student=student, teacher=teacher, judge=judge, report=report)
     return out / RESULT
 
 
@@ -90,7 +96,7 @@ def claim(out: Path, card: AgentCard) -> AgentCard:
     """
     if not (out / CARD).exists():
         make_simulator(card.task).close()
-        if card.reward != "true":
+        if card.reward != "true" or card.judge:
             require_gl()
         if card.reward == "teacher":
             card = measure_teacher_scales(card)

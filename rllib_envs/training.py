@@ -11,9 +11,11 @@ from datamodules.results import read_json, write_atomically, write_json
 from rllib_envs.agent_files import AgentCard, AgentResult, OnEvaluation, greedy_policy, save_policy
 from rllib_envs.agent_reward import SCALE_FRAMES, make_reward
 from rllib_envs.checkpoints import latest_checkpoint, replace_checkpoint
+from rllib_envs.judges import TEACHER, make_judges
 from rllib_envs.play import Returns, play_episodes
 from rllib_envs.reward_env import RewardVectorEnv
 from rllib_envs.sac import TASK_ENVIRONMENT, Sac, SacConfig
+from rllib_envs.scores import is_success
 
 EVALUATION_SEED = 900_000
 """first seed of the evaluations during training; the final evaluation has others"""
@@ -35,6 +37,7 @@ class Training:
             self._progress = Progress(**read_json(checkpoint / PROGRESS))
         keep_lines(out / EVALUATIONS, self._progress.evaluations)
         self._environment = RewardVectorEnv(card.task, card.sac.evaluation_episodes, make_reward(card))
+        self._judges = make_judges(card, None, card.judge)
         self._costs_before = replace(self._progress)
         self._start = self._last_checkpoint = time.perf_counter()
 
@@ -62,7 +65,7 @@ class Training:
 
     def _evaluate(self, on_evaluation: OnEvaluation | None) -> Returns:
         seeds = range(EVALUATION_SEED, EVALUATION_SEED + self._card.sac.evaluation_episodes)
-        returns = play_episodes(self._environment, greedy_policy(self._algorithm.actor()), seeds)
+        returns = play_episodes(self._environment, greedy_policy(self._algorithm.actor()), seeds, self._judges)
         self._update_progress()
         self._progress.evaluations += 1
         self._progress.evaluation_steps += returns.steps
@@ -74,6 +77,10 @@ class Training:
             "true_returns": returns.true,
             "learned_returns": returns.learned,
         }
+        if TEACHER in self._judges:
+            line["teacher_returns"] = returns.judged(TEACHER)
+        if self._card.task.success_reward is not None:
+            line["successes"] = [is_success(self._card.task, episode) for episode in returns.episodes]
         with (self._out / EVALUATIONS).open("a") as stream:
             stream.write(json.dumps(line) + "\n")
         if on_evaluation is not None:
@@ -95,6 +102,7 @@ class Training:
         environments = (self._algorithm.env_runner.env.unwrapped, self._environment)
         now.seconds = before.seconds + time.perf_counter() - self._start
         now.update = before.update + self._algorithm.update_seconds
+        now.judge_queries = before.judge_queries + sum(judge.queries for judge in self._judges.values())
         for phase in ("simulate", "render", "reward"):
             spent = sum(getattr(environment.costs, phase) for environment in environments)
             setattr(now, phase, getattr(before, phase) + spent)
@@ -104,6 +112,7 @@ class Training:
         progress, steps = self._progress, self._algorithm.steps
         costs = {phase: round(getattr(progress, phase), 2) for phase in ("simulate", "render", "reward", "update")}
         asked = SCALE_FRAMES + steps + progress.evaluation_steps if self._card.reward == "teacher" else 0
+        asked += progress.judge_queries
         return AgentResult(
             steps=steps,
             updates=self._algorithm.updates,
@@ -132,6 +141,8 @@ class Progress:
     """lines of evaluations.jsonl"""
     evaluation_steps: int = 0
     """agent decisions in all evaluations"""
+    judge_queries: int = 0
+    """frames that the judge of the evaluations scored, those that set its scale included"""
     evaluated_at: int = -1
     """agent decisions at the last evaluation"""
 

@@ -16,6 +16,7 @@ def train_agent(  # noqa: PLR0917  (arguments of a command)
     reward: Literal["student", "teacher", "random", "true"] = "student",
     student: Path | None = None,
     teacher: TeacherSettings | None = None,
+    judge: TeacherSettings | None = None,
     seed: int = 0,
 ) -> Path:
     """Train an agent on a learned reward, or on the true one to compare with; the same command goes on after a stop.
@@ -32,11 +33,13 @@ def train_agent(  # noqa: PLR0917  (arguments of a command)
         reward: what the agent is rewarded with
         student: folder of a fitted student, for reward 'student'
         teacher: a file of conf/teacher, for reward 'teacher' or for sentences that the student's embedding head lacks
+        judge: a file of conf/teacher; it scores the evaluations on the way (teacher_returns in evaluations.jsonl) and
+            decides nothing; each of their decisions is a query
         seed: seed of networks, episodes and batches
     """
     from rllib_envs.train import train_folder  # torch and ray load only after the arguments proved right
 
-    return train_folder(task, reward, sac, out, seed=seed, student=student, teacher=teacher)
+    return train_folder(task, reward, sac, out, seed=seed, student=student, teacher=teacher, judge=judge)
 
 
 if __name__ == "__main__":

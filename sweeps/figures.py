@@ -7,9 +7,11 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from lightning_modules.held_out import HeldOut
+from rllib_envs.evaluations import Evaluation
 from sweeps import plots
+from sweeps.measures import fallen_steps
 from sweeps.statistics import Interval, mean_with_interval
-from sweeps.trial_files import Evaluation, TrialFiles, read_trial
+from sweeps.trial_files import TrialFiles, read_trial
 
 LEARNING_CURVE, SCATTER, TRACES, HISTOGRAM = "learning_curve", "student_against_teacher", "episode_traces", "rewards"
 STAGE_SECONDS, AGENT_SECONDS = "stage_seconds", "agent_seconds"
@@ -56,6 +58,7 @@ def _learning_curve(files: TrialFiles) -> plots.Drawing:
         curve(learned, "learned_returns") if learned else None,
         interval_of(files.result.get("random_return")),
         interval_of(files.result.get("true_return")),
+        fallen_steps(files),
     )
 
 

@@ -141,9 +141,16 @@ class Point:
 
 
 def learning_curve(
-    true_return: Curve, learned_return: Curve | None, random_policy: Interval | None, final: Interval | None
+    true_return: Curve,
+    learned_return: Curve | None,
+    random_policy: Interval | None,
+    final: Interval | None,
+    overoptimised: tuple[int, int] | None = None,
 ) -> Drawing:
-    """True return over agent steps beside the random policy's band; below it, the return the agent was trained on."""
+    """True return over agent steps beside the random policy's band; below it, the return the agent was trained on.
+
+    The steps between which the agent over-optimised its reward are shaded.
+    """
     with _style():
         figure = Figure(figsize=(WIDTH, 4.3 if learned_return else 3.4))
         rows = figure.subplots(
@@ -158,6 +165,9 @@ def learning_curve(
         if random_policy is not None:
             upper.axhspan(random_policy.low, random_policy.high, color=SOFT, alpha=0.25, linewidth=0)
             upper.axhline(random_policy.mean, color=SOFT, linestyle=(0, (4, 2)), label="random policy")
+        if overoptimised is not None:
+            for axes in rows[:, 0]:
+                axes.axvspan(*overoptimised, color=TEACHER, alpha=0.18, linewidth=0, label="over-optimised")
         _curve(upper, true_return, AGENT, "agent in training")
         if final is not None:
             bar = np.array([[final.mean - final.low], [final.high - final.mean]])

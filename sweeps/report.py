@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from lightning_modules.held_out import HeldOut
 from sweeps import figures
 from sweeps.answer import BY_SENTENCE, answer_of, duration, number, quoted, returns_in_words, total_seconds
+from sweeps.measures import measure_rows, watch_of
 from sweeps.pages import data_uri, picture_uri, settings_in_rows, write_page
 from sweeps.trial_files import TrialFiles, read_trial
 
@@ -60,6 +61,8 @@ def page_content(files: TrialFiles) -> dict[str, Any]:
         "figures": _figures(files),
         "points": None if files.held_out is None else len(files.held_out.teacher),
         "returns": _returns(result),
+        "watch": watch_of(files),
+        "measures": measure_rows(files),
         "fidelity": _fidelity(files.student.get("fidelity", {})),
         "student": _student(files.student),
         "frames": _frame_rows(files),

@@ -43,6 +43,8 @@ class TrialConfig:
     """what the agent is rewarded with"""
     evaluation_episodes: int = 10
     """episodes of the final evaluation (2 to 1000); the random policy beside it plays 100"""
+    judge: bool = False
+    """whether the teacher scores the episodes of all evaluations, too; each of their decisions is a query"""
     seed: int = 0
     """seed of collection, fit and agent (0 to 999999)"""
     tracking: TrackingSettings = field(default_factory=TrackingSettings)

@@ -1,4 +1,7 @@
-"""Means of episode returns with bootstrap intervals: numbers only, the generator always passed in."""
+"""Means of episode returns with bootstrap intervals: numbers only, the generator always passed in.
+
+What pins down one agent, by its episodes. Many training runs, by task, are compared in run_statistics.py.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -21,11 +21,13 @@ from lightning_modules.settings import TeacherSettings
 from lightning_modules.teacher import ClipTeacher, check_prompts, fetch_weights
 from rllib_envs.collect import collect_frames
 from rllib_envs.evaluate import evaluate_agent
+from rllib_envs.evaluations import EVALUATIONS, read_evaluations
 from rllib_envs.gl import require_gl
 from rllib_envs.simulators import make_simulator
 from rllib_envs.train import train_agent
 from sweeps.figures import figures_of_trial
 from sweeps.journal import Journal, Stage
+from sweeps.learning_speed import area_under_curve
 from sweeps.report import write_report
 from sweeps.runs import Run
 from sweeps.settings import EVALUATION_SEED, TrialConfig
@@ -93,7 +95,10 @@ def check_trial(config: TrialConfig, unfinished: set[str]) -> None:
     """
     require_gl()
     make_simulator(config.task).close()
-    if "label" in unfinished or (config.reward == "teacher" and "train" in unfinished):
+    asking = {"label"}
+    if config.reward == "teacher" or config.judge:
+        asking |= {"train", "evaluate"}
+    if asking & unfinished:
         check_prompts(config.teacher, (*config.task.prompts.goal, *config.task.prompts.baseline))
         fetch_weights(config.teacher)
     if "fit" in unfinished:
@@ -103,9 +108,8 @@ def check_trial(config: TrialConfig, unfinished: set[str]) -> None:
 def stages_of(config: TrialConfig) -> list[Stage]:
     """The stages this trial's reward needs: only the student's reward needs frames, labels and a fit."""
     out, task = config.out, asdict(config.task)
-    seen = {
-        name: value for name, value in task.items() if name not in ("prompts", "success_reward")
-    }  # no frame changes
+    unseen = ("prompts", "success_reward", "score_range")  # no frame changes
+    seen = {name: value for name, value in task.items() if name not in unseen}
 
     def collect(report: Report, run: Run) -> dict[str, Any]:
         return asdict(collect_frames(config.task, config.collect, out / "frames", config.seed, report))
@@ -131,9 +135,8 @@ def stages_of(config: TrialConfig) -> list[Stage]:
 
     def train(report: Report, run: Run) -> dict[str, Any]:
         def log(evaluation: Mapping[str, Any]) -> None:
-            means = {
-                f"eval/{kind[:-1]}": float(np.mean(evaluation[kind])) for kind in ("true_returns", "learned_returns")
-            }
+            kinds = [kind for kind in evaluation if kind.endswith("_returns")]
+            means = {f"eval/{kind[:-1]}": float(np.mean(evaluation[kind])) for kind in kinds}
             run.log_metrics({**means, "eval/updates": evaluation["updates"]}, evaluation["steps"])
 
         return asdict(
@@ -145,6 +148,7 @@ def stages_of(config: TrialConfig) -> list[Stage]:
                 seed=config.seed,
                 student=out / "student" if config.reward == "student" else None,
                 teacher=config.teacher if config.reward == "teacher" else None,
+                judge=judge,
                 report=report,
                 on_evaluation=log,
             )
@@ -152,9 +156,11 @@ def stages_of(config: TrialConfig) -> list[Stage]:
 
     def evaluate(report: Report, run: Run) -> dict[str, Any]:
         seeds = range(EVALUATION_SEED, EVALUATION_SEED + config.evaluation_episodes)
-        return asdict(evaluate_agent(out / "agent", seeds, out / "evaluation", report))
+        return asdict(evaluate_agent(out / "agent", seeds, out / "evaluation", report, teacher=judge))
 
     seed = {"seed": config.seed}
+    judge = config.teacher if config.judge else None
+    judged_by = None if judge is None else _decisive(judge)
     learned = [
         Stage("collect", "frames", {"task": seen, "collect": asdict(config.collect), **seed}, collect),
         Stage("label", "labels", {"teacher": _decisive(config.teacher)}, label),
@@ -162,8 +168,13 @@ def stages_of(config: TrialConfig) -> list[Stage]:
     ]
     return [
         *(learned if config.reward == "student" else []),
-        Stage("train", "agent", {"task": task, "reward": config.reward, "sac": asdict(config.sac), **seed}, train),
-        Stage("evaluate", "evaluation", {"episodes": config.evaluation_episodes}, evaluate),
+        Stage(
+            "train",
+            "agent",
+            {"task": task, "reward": config.reward, "sac": asdict(config.sac), "judge": judged_by, **seed},
+            train,
+        ),
+        Stage("evaluate", "evaluation", {"episodes": config.evaluation_episodes, "teacher": judged_by}, evaluate),
     ]
 
 
@@ -200,6 +211,7 @@ def _conclude(config: TrialConfig, journal: Journal, run: Run, command: str) -> 
         {
             "final/true_return": figures["true_return"]["mean"],
             "final/random_return": figures["random_return"]["mean"],
+            **_final_measures(figures),
             **{f"final/student_{name}": figures["student"][name] for name in SHOWN_FIDELITY if "student" in figures},
             "cost/teacher_queries": figures["teacher_queries"],
             **{f"cost/{stage}_seconds": seconds for stage, seconds in figures["seconds"].items()},
@@ -221,18 +233,42 @@ def _figures(config: TrialConfig, journal: Journal, run: Run, command: str) -> d
         "prompts": asdict(config.task.prompts),
         "true_return": summary(evaluate["true_returns"]),
         "random_return": summary(evaluate["random_returns"]),
-        "teacher_queries": label.get("total_teacher_queries", 0) + train.get("teacher_queries", 0),
+        "learned_return": summary(evaluate["learned_returns"]),
+        "successes": evaluate.get("successes"),
+        "overoptimisation": evaluate.get("overoptimisation"),
+        "teacher_queries": label.get("total_teacher_queries", 0)
+        + train.get("teacher_queries", 0)
+        + evaluate.get("teacher_queries", 0),
         "seconds": journal.seconds(),
         "attempts": journal.attempts(),
         "agent": {name: train[name] for name in ("steps", "updates", "steps_per_second", "costs")},
         "command": command,
         "mlflow": {"tracking_uri": run.tracking_uri, "run_id": run.run_id},
     }
+    for name in ("score", "teacher_return"):
+        if values := evaluate.get(f"{name}s"):
+            figures[name] = summary(values)
+    curve = read_evaluations(config.out / "agent" / EVALUATIONS)
+    if len(curve) > 1:
+        steps, heights = [each.steps for each in curve], [float(np.mean(each.true_returns)) for each in curve]
+        figures["area_under_curve"] = area_under_curve(steps, heights)
     if label:
         figures["teacher"] = label["teacher"]
     if fit:
         figures["student"] = {**fit["fidelity"], "backbone": fit["backbone"], "parameters": fit["parameters"]}
     return figures
+
+
+def _final_measures(figures: Mapping[str, Any]) -> dict[str, float]:
+    """The evaluation's other figures as metrics; a trial is over-optimised where any gold return fell."""
+    measures = {name: figures[name]["mean"] for name in ("score", "teacher_return") if name in figures}
+    if figures["successes"]:
+        measures["success_rate"] = float(np.mean(figures["successes"]))
+    if figures["overoptimisation"]:
+        measures["overoptimised"] = float(any(figures["overoptimisation"].values()))
+    if "area_under_curve" in figures:
+        measures["area_under_curve"] = figures["area_under_curve"]
+    return {f"final/{name}": value for name, value in measures.items()}
 
 
 def _decisive(teacher: TeacherSettings) -> dict[str, Any]:

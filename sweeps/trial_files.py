@@ -1,6 +1,5 @@
 """A trial's folder, read: everything its page shows, and nothing for the stages that this trial does not have."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,18 +7,7 @@ from typing import Any
 from datamodules.errors import DataError
 from datamodules.results import read_json
 from lightning_modules.held_out import HELD_OUT, HeldOut, read_held_out
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The agent at one moment of its training."""
-
-    steps: int
-    """agent decisions so far"""
-    true_returns: tuple[float, ...]
-    """the simulator's own reward summed over an episode's frames, one value an episode"""
-    learned_returns: tuple[float, ...]
-    """the reward the agent trains on, summed over the same episodes"""
+from rllib_envs.evaluations import EVALUATIONS, Evaluation, read_evaluations
 
 
 @dataclass(frozen=True)
@@ -72,7 +60,7 @@ def read_trial(folder: Path) -> TrialFiles:
         result=_json(folder / "result.json"),
         student=_json(folder / "student" / "student.json"),
         held_out=read_held_out(folder / "student") if (folder / "student" / HELD_OUT).exists() else None,
-        evaluations=_evaluations(folder / "agent" / "evaluations.jsonl"),
+        evaluations=read_evaluations(folder / "agent" / EVALUATIONS),
         agent=_json(folder / "agent" / "agent.json"),
         training=_json(folder / "agent" / "result.json"),
         video=video if video.exists() else None,
@@ -84,20 +72,6 @@ def _json(path: Path) -> dict[str, Any]:
         return read_json(path) if path.exists() else {}
     except ValueError as error:
         raise _damaged(path, error) from error
-
-
-def _evaluations(path: Path) -> tuple[Evaluation, ...]:
-    if not path.exists():
-        return ()
-    try:
-        lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-        evaluations = [
-            Evaluation(int(line["steps"]), tuple(line["true_returns"]), tuple(line.get("learned_returns", ())))
-            for line in lines
-        ]
-    except (ValueError, KeyError) as error:
-        raise _damaged(path, error) from error
-    return tuple(sorted(evaluations, key=lambda evaluation: evaluation.steps))
 
 
 def _damaged(path: Path, error: Exception) -> DataError:

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from datamodules.tasks import Task
+from rllib_envs.judges import Judge
 from rllib_envs.play import play_episodes
 from rllib_envs.reward_env import RewardEnv, RewardVectorEnv
 
@@ -60,4 +61,38 @@ def test_an_episode_that_ends_early_counts_to_its_end_only(falling_pole: Task) -
     # CartPole-v1 gives 1 a step and falls within a dozen steps when it is pushed one way
     assert all(5 <= total <= 15 for total in returns.true)
     assert returns.steps == sum(returns.true)
+    environment.close()
+
+
+@pytest.mark.parametrize("side_by_side", [1, 2])
+def test_judges_see_the_frames_that_the_reward_sees_and_change_nothing(pole: Task, side_by_side: int) -> None:
+    def redness(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return frames[..., 0].mean(axis=(1, 2), dtype=np.float32)
+
+    environment = RewardVectorEnv(pole, side_by_side, redness)
+    alone = play_episodes(environment, lean, SEEDS)
+    judge = Judge(redness, pole.render.frame_pixels, queries_a_frame=1)
+    judged = play_episodes(environment, lean, SEEDS, {"again": judge})
+    assert judged.true == alone.true
+    assert judged.learned == alone.learned
+    assert judged.judged("again") == judged.learned
+    assert judge.queries == judged.steps
+    assert alone.judged("again") is None
+    environment.close()
+
+
+def test_every_decision_of_an_episode_is_kept(falling_pole: Task) -> None:
+    environment = RewardVectorEnv(falling_pole, 2, None)
+    drawn: list[int] = []
+    returns = play_episodes(
+        environment,
+        lambda observations: np.ones(len(observations), np.int64),
+        SEEDS[:1],
+        after_step=lambda: drawn.append(1),
+    )
+    (episode,) = returns.episodes
+    # CartPole-v1 gives 1 for every step until it falls, and its other simulator plays a spare episode
+    assert episode.true.tolist() == [1.0] * returns.steps
+    assert episode.learned.tolist() == episode.true.tolist()
+    assert len(drawn) == returns.steps
     environment.close()

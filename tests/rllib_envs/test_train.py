@@ -9,15 +9,17 @@ from typing import Any
 import pytest
 
 import rllib_envs.training
-from datamodules.errors import DataError, SettingsError
+from datamodules.errors import DataError, SettingsError, SuiteError
 from datamodules.results import read_json
 from datamodules.tasks import Task
+from lightning_modules.settings import TeacherSettings
 from lightning_modules.student_files import save_student
 from rllib_envs.agent_files import AgentCard, load_policy
 from rllib_envs.evaluate import RANDOM_EPISODES, evaluate_agent
 from rllib_envs.reward_env import RewardVectorEnv
 from rllib_envs.settings import SacSettings
 from rllib_envs.train import train_agent
+from tests.lightning_modules.clips import write_clip
 from tests.lightning_modules.students import made_student
 
 SAC = SacSettings(
@@ -40,8 +42,9 @@ def lines_of(out: Path) -> list[dict[str, Any]]:
 @pytest.mark.usefixtures("ray_running")
 def test_a_student_trains_an_agent_and_everything_is_written(pole: Task, tmp_path: Path) -> None:
     network, student_card = made_student()
-    task = replace(pole, render=replace(pole.render, frame_pixels=student_card.pixels))
+    task = replace(pole, success_reward=0.9, render=replace(pole.render, frame_pixels=student_card.pixels))
     save_student(tmp_path / "student", network, replace(student_card, task=task.name))
+    judge = write_clip(tmp_path, "train-test-clip")
     seen: list[Mapping[str, Any]] = []
     reports: list[tuple[int, int]] = []
     out = tmp_path / "agent"
@@ -52,6 +55,7 @@ def test_a_student_trains_an_agent_and_everything_is_written(pole: Task, tmp_pat
         out,
         seed=3,
         student=tmp_path / "student",
+        judge=judge,
         report=lambda done, total, note: reports.append((done, total)),
         on_evaluation=seen.append,
     )
@@ -60,7 +64,8 @@ def test_a_student_trains_an_agent_and_everything_is_written(pole: Task, tmp_pat
     assert lines[0]["steps"] == lines[0]["updates"] == 0
     assert [line["steps"] for line in lines] == sorted({line["steps"] for line in lines})
     assert lines[-1]["steps"] == result.steps >= SAC.total_steps
-    assert all(len(line["true_returns"]) == len(line["learned_returns"]) == 2 for line in lines)
+    for kind in ("true_returns", "learned_returns", "teacher_returns", "successes"):
+        assert all(len(line[kind]) == 2 for line in lines)
     # a simulator's reward lies in 0 to 1 a frame; the student's is standardised and has no such bounds
     assert all(0 <= total <= task.episode_frames for line in lines for total in line["true_returns"])
     assert lines[-1]["true_returns"] != lines[-1]["learned_returns"]
@@ -69,7 +74,8 @@ def test_a_student_trains_an_agent_and_everything_is_written(pole: Task, tmp_pat
     assert all(seconds > 0 for seconds in result.costs.values())
     assert sum(result.costs.values()) == pytest.approx(result.seconds, abs=0.1)
     assert result.updates == int((result.steps - SAC.learning_starts) * SAC.updates_per_step)
-    assert result.teacher_queries == 0
+    # only the judge asks: of every evaluation, two episodes of five decisions
+    assert result.teacher_queries == len(lines) * 2 * 5
     assert read_json(out / "result.json")["steps"] == result.steps
     assert reports[0] == (0, SAC.total_steps)
     assert reports[-1] == (SAC.total_steps, SAC.total_steps)
@@ -81,10 +87,14 @@ def test_a_student_trains_an_agent_and_everything_is_written(pole: Task, tmp_pat
         "result.json",
     }
 
+    assert not any(lines[0]["successes"])  # the pole hangs when nothing has been learned
+    assert AgentCard.read(out).judge == judge
+
     evaluation = evaluate_agent(out, range(1_000_000, 1_000_003), tmp_path / "evaluation")
     assert evaluation.seeds == [1_000_000, 1_000_001, 1_000_002]
     assert len(evaluation.true_returns) == len(evaluation.learned_returns) == 3
     assert len(evaluation.random_returns) == RANDOM_EPISODES
+    assert set(evaluation.overoptimisation) <= {"true", "teacher"}
     assert (tmp_path / "evaluation" / "agent.mp4").stat().st_size > 1000
     assert read_json(tmp_path / "evaluation" / "result.json")["true_returns"] == evaluation.true_returns
     again = evaluate_agent(out, range(1_000_000, 1_000_003), tmp_path / "again")
@@ -153,6 +163,9 @@ def test_a_folder_of_another_agent_is_refused(pole: Task, tmp_path: Path) -> Non
 def test_mistakes_are_found_before_anything_is_written(pole: Task, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="--student"):
         train_agent(pole, "student", SAC, tmp_path / "agent", seed=0)
+    nowhere = TeacherSettings("ViT-B-32", str(tmp_path / "nowhere.safetensors"))
+    with pytest.raises(SuiteError, match="nowhere"):
+        train_agent(pole, "true", SAC, tmp_path / "agent", seed=0, judge=nowhere)
     assert not (tmp_path / "agent").exists()
     with pytest.raises(DataError, match="holds no agent"):
         evaluate_agent(tmp_path, [1], tmp_path / "evaluation")

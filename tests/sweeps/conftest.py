@@ -23,6 +23,7 @@ TASK = Task(
     simulator="cartpole-swingup",
     prompts=Prompts(("pole vertically upright on top of the cart",), ("pole and cart",), 0.5),
     frames_per_step=8,
+    success_reward=0.8,
 )
 AGENT_RETURNS = [512.25, 480.5, 530.0, 445.0, 498.0, 505.0, 471.0, 520.0, 515.0, 490.0]
 RANDOM_RETURNS = [31.0, 12.5, 44.0, 8.0, 60.0, 27.0, 22.0, 35.0, 18.0, 41.0]
@@ -146,6 +147,16 @@ def _result(prompts: dict[str, Any], fidelity: dict[str, Any], training: dict[st
         "teacher": {"name": "bundled", "digest": "3f5a" * 16},
         "true_return": {"mean": 496.675, "low": 481.5, "high": 510.9, "episodes": AGENT_RETURNS},
         "random_return": {"mean": 29.85, "low": 21.1, "high": 39.4, "episodes": RANDOM_RETURNS},
+        "learned_return": {
+            "mean": 64.5,
+            "low": 60.25,
+            "high": 68.0,
+            "episodes": [value / 4 - 60 for value in AGENT_RETURNS],
+        },
+        "score": {"mean": 0.4967, "low": 0.4815, "high": 0.5109, "episodes": [value / 1000 for value in AGENT_RETURNS]},
+        "successes": [True] * 7 + [False] * 3,
+        "overoptimisation": {"true": None},
+        "area_under_curve": 262.5,
         "teacher_queries": 8_000,
         "seconds": {**seconds, "total": 421.25},
         "student": {**fidelity, "backbone": "mobilenetv4_conv_small_035", "parameters": 1_210_000},

@@ -17,6 +17,7 @@ POINTS = [plots.Point(name, *place) for name, place in {"a": (1, 0.8), "b": (4, 
 
 DRAWINGS: dict[str, Callable[[], plots.Drawing]] = {
     "learning_curve": lambda: plots.learning_curve(CURVE, CURVE, Interval(25, 20, 30), Interval(500, 480, 515)),
+    "over_optimised": lambda: plots.learning_curve(CURVE, CURVE, Interval(25, 20, 30), None, (1000, 2000)),
     "learning_curve_alone": lambda: plots.learning_curve(CURVE, None, None, None),
     "student_against_teacher": lambda: plots.student_against_teacher(REWARDS, REWARDS**2),
     "episode_traces": lambda: plots.episode_traces([plots.Trace("episode 3", np.arange(200), REWARDS, REWARDS**2)]),

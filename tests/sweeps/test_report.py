@@ -76,6 +76,32 @@ def test_figures_on_the_page_are_those_of_the_files(path: Path) -> None:
     assert "sac.gamma 0.99" in page.text
 
 
+def test_what_the_evaluation_measured_is_on_the_page(path: Path) -> None:
+    text = Page(path).text
+
+    assert "No over-optimisation seen. At no time did the learned return rise while the true return fell" in text
+    assert "7 of 10 episodes" in text
+    assert "95 % interval over episodes 60.2 to 68.0 64.5" in text
+
+
+def test_an_over_optimised_agent_is_flagged_in_words_and_on_its_learning_curve(path: Path, trial: Path) -> None:
+    fall = {"peak_steps": 6000, "fallen_steps": 10_500, "gold_peak": 512.0, "gold_fallen": 305.0}
+    fall |= {"proxy_peak": 10.0, "proxy_fallen": 45.0}
+    change(trial / "result.json", lambda result: result.update(overoptimisation={"true": fall}))
+
+    page = Page(write_report(trial))
+
+    assert "Over-optimised. Between steps 6,000 and 10,500" in page.text
+    assert b"over-optimised" in learning_curve_of(page)
+    assert b"over-optimised" not in learning_curve_of(Page(path))
+
+
+def learning_curve_of(page: Page) -> bytes:
+    svgs = [base64.b64decode(each.partition(",")[2]) for each in page.addresses if each.startswith("data:image/svg")]
+    (curve,) = [svg for svg in svgs if b"True return" in svg]
+    return curve
+
+
 def test_queries_saved_are_agent_steps_less_teacher_queries(path: Path) -> None:
     assert "asking the teacher at every agent step would have taken 12,000 4,000" in Page(path).text
 

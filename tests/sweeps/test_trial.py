@@ -19,6 +19,7 @@ teacher: {root}/conf/teacher/bundled.yaml
 student: {root}/conf/student/default.yaml
 out: {out}
 evaluation_episodes: 2
+judge: true
 collect: {{frames: 400}}
 sac: {{total_steps: 512, num_envs: 4, learning_starts: 100, batch_size: 32, hidden: [32], evaluation_every_steps: 256,
       evaluation_episodes: 2, replay_capacity: 1000}}
@@ -82,7 +83,12 @@ def test_a_trial_killed_while_fitting_goes_on_and_is_complete(finished: Path) ->
     result = result_of(finished)
     assert result["attempts"]["fit"] == 2
     assert result["attempts"]["collect"] == 1
-    assert result["teacher_queries"] == 400
+    # the labels; three evaluations and the final one of 2 episodes with 25 decisions, which the teacher judges
+    assert result["teacher_queries"] == 400 + 4 * 2 * 25
+    assert len(result["teacher_return"]["episodes"]) == len(result["successes"]) == 2
+    assert result["overoptimisation"] == {}  # three evaluations are too few to tell
+    assert 0 <= result["score"]["mean"] <= 1
+    assert 0 <= result["area_under_curve"] <= 200
     assert set(result["seconds"]) == {"collect", "label", "fit", "train", "evaluate", "report", "total"}
     assert result["agent"]["steps"] == 512
     for figure in ("pearson", "spearman_pooled", "spearman_within_episode"):
@@ -104,7 +110,9 @@ def test_the_run_in_mlflow_holds_curve_parameters_figures_video_and_page(finishe
     data = runs[0].data
     assert data.params["sac.total_steps"] == "512"
     assert data.tags["prompts.goal"] == "['pole vertically upright on top of the cart']"
-    assert data.metrics["cost/teacher_queries"] == 400
+    assert data.metrics["cost/teacher_queries"] == result["teacher_queries"]
+    assert data.metrics["final/score"] == result["score"]["mean"]
+    assert len(client.get_metric_history(runs[0].info.run_id, "eval/teacher_return")) == 3
     curve = client.get_metric_history(runs[0].info.run_id, "eval/true_return")
     assert [point.step for point in curve] == [0, 256, 512]
     assert client.get_metric_history(runs[0].info.run_id, "student/validation_loss")
