@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from datamodules.batch_order import Turn, Turns
 from datamodules.decoded_cache import DecodedFrames
+from datamodules.strata import Strata
 
 
 class FrameBatch(NamedTuple):
@@ -34,7 +35,12 @@ class CachedBatches(Dataset[FrameBatch]):
     """Whole batches copied out of the memory-mapped arrays of one or several data sets."""
 
     def __init__(
-        self, sets: Sequence[DecodedFrames], rows: Sequence[NDArray[np.int64]], turns: Turns, shuffle_seed: int | None
+        self,
+        sets: Sequence[DecodedFrames],
+        rows: Sequence[NDArray[np.int64]],
+        turns: Turns,
+        shuffle_seed: int | None,
+        strata: Strata | None = None,
     ) -> None:
         """Choose samples and their order.
 
@@ -43,8 +49,9 @@ class CachedBatches(Dataset[FrameBatch]):
             rows: which samples of each, in order.
             turns: how an epoch is cut.
             shuffle_seed: decides, with the epoch, the order of samples; None: as in `rows`, one set after the other.
+            strata: of those samples, from which a shuffled epoch is drawn; without, it holds each sample once.
         """
-        self._sets, self._turns, self._shuffle_seed = sets, turns, shuffle_seed
+        self._sets, self._turns, self._shuffle_seed, self._strata = sets, turns, shuffle_seed, strata
         self._starts = np.cumsum([0, *(len(decoded) for decoded in sets)])
         self._rows = np.concatenate([start + own for start, own in zip(self._starts, rows, strict=False)])
         self._epoch, self._order = -1, self._rows
@@ -67,7 +74,9 @@ class CachedBatches(Dataset[FrameBatch]):
 
     def _order_of(self, epoch: int) -> NDArray[np.int64]:
         if self._shuffle_seed is not None and epoch != self._epoch:
-            self._epoch, self._order = epoch, np.random.default_rng((self._shuffle_seed, epoch)).permutation(self._rows)
+            generator = np.random.default_rng((self._shuffle_seed, epoch))
+            drawn = self._rows[self._strata.order(generator)] if self._strata else generator.permutation(self._rows)
+            self._epoch, self._order = epoch, drawn
         return self._order
 
 

@@ -25,6 +25,7 @@ from datamodules.manifest import Manifest
 from datamodules.progress import Report, silent
 from datamodules.shards import Damage
 from datamodules.splits import Split, episodes_of
+from datamodules.strata import Strata, strata_of
 from datamodules.streamed_batches import StreamedBatches
 from datamodules.tasks import Task
 
@@ -45,6 +46,7 @@ class FramesDataModule(LightningDataModule):
         *,
         batch_size: int = 128,
         data_fraction: float = 1.0,
+        strata: int = 1,
         seed: int = 0,
         num_workers: int = 0,
         cache: bool | Path = True,
@@ -58,6 +60,8 @@ class FramesDataModule(LightningDataModule):
                 (https://..., s3://...), or a list of several, of one frame size and one teacher, to learn from all.
             batch_size: frames in a batch of each process (1 to 65536).
             data_fraction: share of the training episodes (above 0, to 1); a smaller share is part of a larger one.
+            strata: into how many quantiles of the reward training frames are divided (at least 1), so that every batch
+                holds all of them, rare rewards up to four times as often as common ones; 1: each frame once an epoch.
             seed: decides which episodes make up a share, and the order of the training frames.
             num_workers: loader processes; 0 reads in the main process, which is fastest for decoded frames.
             cache: true: frames are decoded once and kept beside the labels (of an address: in runs/cache) where there
@@ -76,6 +80,13 @@ class FramesDataModule(LightningDataModule):
             raise SettingsError(f"data.batch_size is {batch_size}: it must lie between 1 and 65536")
         if not 0.0 < data_fraction <= 1.0:
             raise SettingsError(f"data.data_fraction is {data_fraction}: it must lie above 0 and not above 1")
+        if strata < 1:
+            raise SettingsError(f"data.strata is {strata}: it must be 1 or more")
+        if strata > 1 and cache is False:
+            raise SettingsError(
+                f"data.strata is {strata} and data.cache is false: frames that are streamed come as they lie in their "
+                "shards; set strata to 1, or cache to true or a folder"
+            )
         if num_workers < 0:
             raise SettingsError(f"data.num_workers is {num_workers}: it must be 0 or more")
         if damaged not in ("stop", "skip"):
@@ -85,10 +96,12 @@ class FramesDataModule(LightningDataModule):
         self.labels = tuple(map(str, places))
         self.batch_size = batch_size
         self.data_fraction = data_fraction
+        self.strata = strata
         self.seed = seed
         self.num_workers = num_workers
         self.cache = cache if isinstance(cache, bool) else Path(cache)
         self.most_damaged = most_damaged if damaged == "skip" else None
+        self._strata: Strata | None = None
 
     @cached_property
     def sets(self) -> tuple[LabelledSet, ...]:
@@ -141,6 +154,10 @@ class FramesDataModule(LightningDataModule):
         """The teacher's image embeddings (N, D) of a data set's training split, `data_fraction` applied."""
         return self._columns(data_set).embeddings[self.rows("train", data_set)].astype(np.float32)
 
+    def train_episodes(self, data_set: int = 0) -> frozenset[int]:
+        """Numbers of a data set's training episodes, `data_fraction` applied. DataError: there is none."""
+        return self._episodes("train", data_set)
+
     def rows(self, split: Split, data_set: int = 0) -> NDArray[np.int64]:
         """Numbers of a split's samples in a data set, in order; of the training split only the `data_fraction`.
 
@@ -171,8 +188,18 @@ class FramesDataModule(LightningDataModule):
             for split in SPLITS:
                 self._episodes(split, number)
 
+    def stratify(self, rewards: Sequence[NDArray[np.float32]]) -> None:
+        """Take the rewards whose quantiles make up `strata`; a student module says them in its `setup`.
+
+        Args:
+            rewards: of each data set, one for each of `rows("train", data_set)`, finite.
+        """
+        self._strata = strata_of(rewards, self.strata) if self.strata > 1 else None
+
     def train_dataloader(self) -> DataLoader[FrameBatch]:
-        """Shuffled anew in every epoch; what does not fill a batch in every process is left out."""
+        """Shuffled or drawn anew in every epoch; what does not fill a batch in every process is left out."""
+        if self.strata > 1 and self._strata is None:
+            raise SettingsError(f"data.strata is {self.strata} and the rewards are unknown: call stratify() before")
         return self._loader("train", *this_process())
 
     def val_dataloader(self) -> DataLoader[FrameBatch]:
@@ -183,9 +210,9 @@ class FramesDataModule(LightningDataModule):
         """This process's part of the test samples, each once; in order, unless loader processes stream."""
         return self._loader("test", *this_process())
 
-    def every_test_batch(self) -> DataLoader[FrameBatch]:
-        """All test samples in one process."""
-        return self._loader("test", rank=0, ranks=1)
+    def every_batch(self, split: Split) -> DataLoader[FrameBatch]:
+        """All samples of a split in one process; shuffled, and the last incomplete batch left out, of training's."""
+        return self._loader(split, rank=0, ranks=1)
 
     @cached_property
     def _cached(self) -> bool:
@@ -193,6 +220,10 @@ class FramesDataModule(LightningDataModule):
         if self.cache is False:
             return False
         reason = next(filter(None, (one.why_not_cached() for one in self.sets)), None)
+        if reason and self.strata > 1:
+            raise SettingsError(
+                f"data.strata is {self.strata} and {reason}: give data.cache another folder, or strata 1"
+            )
         if reason:
             log.warning(f"frames are decoded anew in every epoch: {reason}; data.cache chooses another folder")
         return reason is None
@@ -216,7 +247,8 @@ class FramesDataModule(LightningDataModule):
         turns = Turns(sum(map(len, rows)), self.batch_size, training=split == "train", rank=rank, ranks=ranks)
         reader: Dataset[FrameBatch]
         if self._cached:
-            reader = CachedBatches([one.decoded for one in self.sets], rows, turns, shuffle_seed)
+            strata = self._strata if split == "train" else None
+            reader = CachedBatches([one.decoded for one in self.sets], rows, turns, shuffle_seed, strata)
         else:
             episodes = [self._episodes(split, number) for number in numbers]
             reader = StreamedBatches(self.sets, episodes, turns, shuffle_seed)

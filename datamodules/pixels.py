@@ -33,6 +33,18 @@ def as_tensor(frames: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.require(frames, requirements=("C", "W")))
 
 
+def random_shift(frames: Tensor, pixels: int) -> Tensor:
+    """Frames uint8 (B, P, P, 3), each moved by up to `pixels` along both axes, its edges repeated.
+
+    The augmentation of DrQ (Kostrikov et al. 2021, "Image Augmentation Is All You Need"), from torch's generator.
+    """
+    size, device = frames.shape[1], frames.device
+    offsets = torch.randint(-pixels, pixels + 1, (2, len(frames), 1), device=device)
+    rows, columns = (torch.arange(size, device=device) + offsets).clamp(0, size - 1)
+    number = torch.arange(len(frames), device=device)
+    return frames[number[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
 def to_model_input(frames: NDArray[np.uint8] | Tensor) -> Tensor:
     """Frames uint8 (B, H, W, 3), 0 to 255 -> float32 (B, 3, H, W), zero mean and unit variance over ImageNet.
 

@@ -4,6 +4,7 @@ Where a measure is undefined because one side is constant, it takes the value of
 correlation 0, order accuracy 1/2, EPIC distance sqrt(1/2).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,11 @@ from scipy import stats
 from datamodules.errors import DataError
 
 Values = NDArray[np.float64]
+MARGINS = (0.0, 0.1, 0.25, 0.5, 1.0, 2.0)
+"""lower ends of the bins into which pairs of frames go, in standard deviations of the teacher's reward"""
+MOST_PAIRS = 5_000_000
+"""up to this many pairs are all counted (3,162 frames); beyond, as many are drawn"""
+PAIRS_AT_ONCE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,20 @@ class Fidelity:
     """mean squared difference, in the units of the rewards given"""
     samples: int
     """frames compared"""
+
+
+@dataclass(frozen=True)
+class OrderAtMargin:
+    """Pairs of frames that the teacher sees about equally far apart."""
+
+    low: float
+    """their teacher rewards differ by more than this, in standard deviations of the teacher's reward"""
+    high: float | None
+    """and by at most this; None: however much"""
+    accuracy: float | None
+    """share that the student puts in the teacher's order (0 to 1, chance .5), its ties counting half; None: no pair"""
+    pairs: int
+    """pairs counted"""
 
 
 def measure_fidelity(student: ArrayLike, teacher: ArrayLike, episode: ArrayLike) -> Fidelity:
@@ -124,11 +144,50 @@ def pairwise_order_accuracy(student: Values, teacher: Values) -> float:
     return float(np.clip(0.5 + 0.5 * tau * np.sqrt(ordered_by_student / ordered_by_teacher), 0.0, 1.0))
 
 
+def order_accuracy_by_margin(student: Values, teacher: Values, seed: int = 0) -> tuple[OrderAtMargin, ...]:
+    """Pairwise order accuracy by how far apart the teacher sees two frames, for rewards `(N,)` of the same frames.
+
+    A student that errs only where its teacher hardly sees a difference loses little; one that swaps frames far apart
+    misleads an agent. Pairs are put into the bins of `MARGINS` by |difference of teacher rewards| / standard deviation
+    of the teacher's rewards; pairs that the teacher ties have no order and are left out. Exact up to `MOST_PAIRS`
+    pairs; of more frames `MOST_PAIRS` pairs are drawn evenly, with replacement, by the generator of `seed` (standard
+    error of a share at most sqrt(.25 / pairs in its bin)).
+    """
+    scale = float(teacher.std())
+    right, counts = np.zeros(len(MARGINS)), np.zeros(len(MARGINS), np.int64)
+    for one, other in _pairs(teacher.size, np.random.default_rng(seed)):
+        apart = teacher[one] - teacher[other]
+        agreed = 0.5 + 0.5 * np.sign(student[one] - student[other]) * np.sign(apart)
+        ordered = apart != 0
+        number = np.searchsorted(MARGINS, np.abs(apart[ordered]) / scale, side="left") - 1 if scale > 0 else ordered[:0]
+        right += np.bincount(number, agreed[ordered], minlength=right.size)
+        counts += np.bincount(number, minlength=right.size)
+    return tuple(
+        OrderAtMargin(low, high, float(good / pairs) if pairs else None, int(pairs))
+        for low, high, good, pairs in zip(MARGINS, (*MARGINS[1:], None), right, counts, strict=True)
+    )
+
+
+def _pairs(size: int, generator: np.random.Generator) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Positions of the two frames of each pair, all pairs once or `MOST_PAIRS` drawn, some at a time."""
+    if size * (size - 1) // 2 <= MOST_PAIRS:
+        rows = max(1, PAIRS_AT_ONCE // max(1, size))
+        for start in range(0, size, rows):
+            own = np.arange(start, min(start + rows, size))
+            one, other = np.nonzero(own[:, None] > np.arange(size)[None, :])
+            yield own[one], other
+        return
+    for start in range(0, MOST_PAIRS, PAIRS_AT_ONCE):
+        one = generator.integers(0, size, min(PAIRS_AT_ONCE, MOST_PAIRS - start))
+        yield one, (one + generator.integers(1, size, one.size)) % size
+
+
 def epic_distance(first: Values, second: Values) -> float:
     """EPIC distance of two rewards of the next state alone, over this very sample of states.
 
     Gleave et al. 2021, "Quantifying Differences in Reward Functions": sqrt((1 - rho) / 2) with Pearson's rho of the
-    canonicalised rewards; a reward of the next state alone is its own canonical form up to a constant.
+    canonicalised rewards; a reward of the next state alone is its own canonical form up to a constant. To the teacher
+    it is a figure of `Fidelity`; to the simulator's true reward it says what the student, or its teacher, is worth.
     """
     return float(np.sqrt((1.0 - pearson(first, second)) / 2.0))
 

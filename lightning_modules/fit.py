@@ -13,7 +13,6 @@ from datamodules.progress import Report, silent
 from datamodules.tasks import Prompts
 from lightning_modules.fit_cli import FitCLI
 from lightning_modules.fit_export import FitResult
-from lightning_modules.student_network import StudentNetwork
 
 
 def fit_student(
@@ -75,8 +74,7 @@ class _CheckCLI(FitCLI):
         super().__init__(["fit", f"--config={config}", "--data.labels=labels"], nullcontext(silent))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        model = self.model
-        StudentNetwork(model.backbone, self._pixels, model.head_width, model.weights)
+        self.model.new_network(self._pixels, dims=(1,))  # whatever the teacher's dimension
         return LightningCLI.instantiate_trainer(self, **kwargs, logger=False)
 
     def fit(self, model: Any, datamodule: Any) -> None:

@@ -50,13 +50,14 @@ def _checkpoint(folder: Path, name: str, **settings: Any) -> ModelCheckpoint:
 
 
 class FitProgress(Callback):
-    """Reports batches and the validation figures, and counts seconds and epochs across stops."""
+    """Reports batches and the validation figures, keeps those of each epoch, counts seconds and epochs across stops."""
 
     def __init__(self) -> None:
         """Say nothing until `report` is set."""
         self.report: Report = silent
         self.seconds = 0.0
         self.epochs = 0
+        self.curves: list[dict[str, float]] = []
         self._resumed_at = 0.0
         self._total = 0
         self._note = ""
@@ -77,6 +78,12 @@ class FitProgress(Callback):
         """Note what validation found."""
         self.seconds = time.monotonic() - self._resumed_at
         self.epochs = trainer.current_epoch + 1
+        figures = {
+            name.removeprefix("student/"): round(float(value), 6)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith(("student/train_", "student/validation_"))
+        }
+        self.curves.append({"epoch": self.epochs, "seconds": round(self.seconds, 2), **figures})
         spearman = trainer.callback_metrics.get("student/validation_spearman_pooled")
         self._note = f"epoch {self.epochs}" + (
             "" if spearman is None else f", validation Spearman {float(spearman):.3f}"
@@ -89,11 +96,12 @@ class FitProgress(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed fit must know."""
-        return {"seconds": self.seconds, "epochs": self.epochs, "note": self._note}
+        return {"seconds": self.seconds, "epochs": self.epochs, "note": self._note, "curves": list(self.curves)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting."""
         self.seconds, self.epochs, self._note = state_dict["seconds"], state_dict["epochs"], state_dict["note"]
+        self.curves = list(state_dict["curves"])
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import json
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,7 +13,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
-from datamodules.differences import first_difference
+from datamodules.differences import first_difference, flatten
 from datamodules.errors import DataError, SettingsError, SuiteError
 from datamodules.frames_datamodule import FramesDataModule
 from datamodules.progress import Report, silent
@@ -123,7 +124,6 @@ class FitCLI(LightningCLI):
         """The trainer, with this fit's checkpoints and logger; all that can be wrong is found out before."""
         data: FramesDataModule = self.datamodule
         self.model.build(data)
-        self._check_targets()
         self.out = self._get(self.config, "out") or _beside(data.labels[0])
         self._check_folder()
         configured = self._get(self.config_init, "trainer")
@@ -144,6 +144,7 @@ class FitCLI(LightningCLI):
         """Fit from scratch or from the last epoch, test the best epoch, export; nothing where all that is done."""
         if (done := read_fit(self.out)) is not None:
             self.result = done
+            self._register()
             return
         last, best = (checkpoint_path(self.out / CHECKPOINTS, name) for name in ("last", "best"))
         settings = self._settings()
@@ -157,10 +158,13 @@ class FitCLI(LightningCLI):
             resumed = last if last.exists() else None
             self.trainer.fit(model, datamodule=datamodule, ckpt_path=resumed, weights_only=True)
             # noted now, because loading the best checkpoint takes the clock back as well
-            epochs, seconds = self._clock.epochs, round(self._clock.seconds, 2)
+            epochs, seconds, curves = self._clock.epochs, round(self._clock.seconds, 2), list(self._clock.curves)
             self.trainer.test(model, datamodule=datamodule, ckpt_path=best, weights_only=True, verbose=False)
         if first:
-            self.result = export_student(self.out, model, datamodule, epochs=epochs, seconds=seconds, settings=settings)
+            self.result = export_student(
+                self.out, model, datamodule, epochs=epochs, seconds=seconds, curves=curves, settings=settings
+            )
+            self._register()
 
     def _begin(self, settings: dict[str, Any], resumed: bool) -> None:
         """Note what is to be fitted, in the folder and in MLflow."""
@@ -170,7 +174,21 @@ class FitCLI(LightningCLI):
         write_atomically(self.out / CONFIG, self._parser("fit").dump(self.config["fit"]).encode())
         if self._logger:
             logged = {name: value for name, value in settings.items() if name.startswith(LOGGED)}
-            self._logger.log_fit(logged, self.model.prompts, self.out / CONFIG)
+            prompts = {target.task: target.prompts for target in self.model.targets.all}
+            self._logger.log_fit(logged, prompts, self.out / CONFIG)
+
+    def _register(self) -> None:
+        """Enter the finished student into MLflow's model registry, under its task and backbone."""
+        if not self._logger or not self.trainer.is_global_zero:
+            return
+        tasks = "+".join(target.task for target in self.model.targets.all)
+        about = {
+            "seed": self._get(self.config, "seed_everything"),
+            "labels": self.datamodule.digest,
+            "fidelity": asdict(self.result.fidelity),
+            "prompts": {target.task: asdict(target.prompts) for target in self.model.targets.all},
+        }
+        self._logger.register(f"student-{tasks}-{self.model.backbone}", self.out, flatten(about))
 
     def _settings(self) -> dict[str, Any]:
         """Flat settings that decide the student, the labels' digest among them, as plain JSON values."""
@@ -178,17 +196,6 @@ class FitCLI(LightningCLI):
         decisive = {name: value for name, value in flat.items() if name not in PLACES}
         plain: dict[str, Any] = json.loads(json.dumps({**decisive, "labels": self.datamodule.digest}, default=str))
         return plain
-
-    def _check_targets(self) -> None:
-        """Raise SettingsError if the labels teach more than one reward, which a student's card cannot hold."""
-        targets = list(dict.fromkeys(self.model.targets))
-        if len(targets) > 1:
-            first, other = targets[:2]
-            what = f"tasks ({first.task}, {other.task})" if first.task != other.task else "prompts of one task"
-            raise SettingsError(
-                f"data.labels holds {len(targets)} different {what}: a student learns one reward; give labels of one "
-                "task, or, to fit several with a Trainer of your own, use StudentModule and FramesDataModule"
-            )
 
     def _check_folder(self) -> None:
         """Raise DataError if the output folder holds another fit, finished or begun."""
@@ -204,7 +211,8 @@ class FitCLI(LightningCLI):
         tracking_uri = self._get(self.config, "tracking_uri")
         if not tracking_uri:
             return None
-        name = f"{self.datamodule.task.name} {self.model.backbone} seed {self._get(self.config, 'seed_everything')}"
+        tasks = "+".join(target.task for target in self.model.targets.all)
+        name = f"{tasks} {self.model.backbone} seed {self._get(self.config, 'seed_everything')}"
         return FitLogger(tracking_uri, self._get(self.config, "experiment"), name, self.out, self._run_id)
 
 

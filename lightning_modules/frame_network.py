@@ -8,7 +8,7 @@ from lightning_modules.fused import fuse_batch_norm
 
 
 class FrameNetwork(nn.Module):
-    """Frames uint8 (B, P, P, 3), 0 to 255 -> what the network gives for each of them, (B,) or (B, D)."""
+    """Frames uint8 (B, P, P, 3), 0 to 255 -> what the network gives for each of them, (B, ...)."""
 
     def __init__(self, network: nn.Module, pixels: int) -> None:
         """Take a network of (B, 3, P, P) inputs, in eval mode on the CPU. Its weights are shared, and laid out anew."""
@@ -16,6 +16,7 @@ class FrameNetwork(nn.Module):
         self.pixels = pixels
         # channels-last convolutions are up to twice as fast on CPUs, and frames arrive in that order
         self.network = fuse_batch_norm(network).to(memory_format=torch.channels_last)
+        self.eval()  # the export to ONNX puts every part back into this mode
 
     def forward(self, frames: Tensor) -> Tensor:
         """Normalise and score."""

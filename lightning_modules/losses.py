@@ -1,4 +1,4 @@
-"""Distillation losses: the student's reward against the teacher's, both standardised."""
+"""Distillation losses of each frame: the student's guess against what the teacher says."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -7,14 +7,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""(student (B,), teacher (B,)) -> scalar, the mean over the batch"""
+"""(student, teacher), which broadcast -> loss of each frame and member; rewards have any shape, embeddings (..., D)"""
 
-LossName = Literal["mse", "huber"]
+LossName = Literal["mse", "huber", "cosine"]
+HeadName = Literal["reward", "embedding"]
 
 
 def mse(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean squared error, as Ba and Caruana 2014 ("Do Deep Nets Really Need to be Deep?") match a teacher's logits."""
-    return F.mse_loss(student, teacher)
+    """Squared error, as Ba and Caruana 2014 ("Do Deep Nets Really Need to be Deep?") match a teacher's logits."""
+    return (student - teacher).square()
 
 
 def huber(student: Tensor, teacher: Tensor) -> Tensor:
@@ -22,7 +23,16 @@ def huber(student: Tensor, teacher: Tensor) -> Tensor:
 
     Standardised rewards have unit deviation, so the bend at 1 keeps rare extreme frames from ruling the fit.
     """
-    return F.huber_loss(student, teacher, delta=1.0)
+    difference = student - teacher
+    return F.huber_loss(difference, difference.new_zeros(()).expand_as(difference), reduction="none", delta=1.0)
+
+
+def cosine(student: Tensor, teacher: Tensor) -> Tensor:
+    """1 - cosine similarity of unit vectors (..., D) -> (...); of several CLIPs' the sum over them.
+
+    For unit vectors that is half their squared distance, which stays exact where they nearly agree.
+    """
+    return 0.5 * (student - teacher).square().sum(dim=-1)
 
 
 def ranking(student: Tensor, teacher: Tensor) -> Tensor:
@@ -35,4 +45,5 @@ def ranking(student: Tensor, teacher: Tensor) -> Tensor:
     return (surprise * ahead).sum() / ahead.sum().clamp(min=1)
 
 
-LOSSES: dict[LossName, Loss] = {"mse": mse, "huber": huber}
+LOSSES: dict[HeadName, dict[LossName, Loss]] = {"reward": {"huber": huber, "mse": mse}, "embedding": {"cosine": cosine}}
+"""What each head can be fitted with, the default first."""

@@ -5,6 +5,7 @@ reward(frames)  # uint8 (batch, height, width, 3) -> float32 (batch,)
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Literal, Protocol, Self
@@ -12,6 +13,7 @@ from typing import Literal, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.errors import DataError, SettingsError
 from datamodules.pixels import check_frames
 from datamodules.tasks import Prompts
 from lightning_modules.frame_network import FrameNetwork
@@ -19,7 +21,8 @@ from lightning_modules.onnx_export import student_onnx
 from lightning_modules.rewards import EmbeddingReward, Standardisation
 from lightning_modules.runtime_choice import open_fastest
 from lightning_modules.runtimes import Runtime, RuntimeName, open_runtime
-from lightning_modules.student_files import StudentCard, load_student
+from lightning_modules.student_embeddings import StudentEmbeddings
+from lightning_modules.student_files import StudentCard, StudentTarget, load_student
 
 Frames = NDArray[np.uint8]
 Rewards = NDArray[np.float32]
@@ -41,6 +44,11 @@ class Teacher(Protocol):
         """Length of each CLIP's embedding; D is their sum."""
         ...
 
+    @property
+    def digest(self) -> str:
+        """sha256 of its weights, hexadecimal."""
+        ...
+
     def embed_frames(self, frames: Frames) -> NDArray[np.float32]:
         """Frames uint8 (N, H, W, 3) -> each CLIP's unit-norm embeddings, one after the other, (N, D)."""
         ...
@@ -53,39 +61,113 @@ class Teacher(Protocol):
 class StudentReward:
     """A fitted student, with as many threads as torch is set to when it is loaded."""
 
-    def __init__(self, score: Runtime, card: StudentCard) -> None:
-        """Take a student that is ready to run; `load` is the usual way."""
-        self._score, self.card = score, card
+    def __init__(self, outputs: Runtime, card: StudentCard, target: StudentTarget, reward: EmbeddingReward) -> None:
+        """Take a student that is ready to run; `load` is the usual way.
+
+        Args:
+            outputs: its network.
+            card: what it is.
+            target: the task whose frames are to be scored.
+            reward: of an embedding head: what makes rewards of embeddings; of a reward head only its scales count.
+        """
+        self._outputs, self._reward, self.card, self.target = outputs, reward, card, target
 
     @classmethod
-    def load(cls, folder: Path | str, runtime: RuntimeName | Literal["auto"] = "auto") -> Self:
+    def load(
+        cls,
+        folder: Path | str,
+        runtime: RuntimeName | Literal["auto"] = "auto",
+        *,
+        task: str | None = None,
+        prompts: Prompts | None = None,
+        teacher: Teacher | None = None,
+    ) -> Self:
         """Load a student folder.
 
         Args:
             folder: what a fit has left behind.
             runtime: what runs the network. 'auto' is the fastest of those installed here, timed once and remembered
                 (runtime_choice.py); 'torch' needs nothing else and gives the same numbers in all installations.
+            task: whose frames it is to score; needed where it was fitted to several.
+            prompts: the reward, where the student has an embedding head: any goal, baseline and alpha, standardised on
+                the training frames. Those of the fit unless given.
+            teacher: embeds sentences that the student does not know yet; they are kept in its folder.
 
         Raises:
-            DataError: the folder holds no student or a damaged one, or the runtime gives other numbers than torch.
-            UnknownNameError, MissingDependencyError: there is no such runtime, or it is not installed.
+            DataError: the folder holds no student or a damaged one, the runtime gives other numbers than torch, a
+                sentence is not known and there is no teacher, or that is not the one that the student learned from.
+            SettingsError: prompts are asked for that a reward head was not fitted to, or a task must be named.
+            UnknownNameError, MissingDependencyError: there is no such runtime or task, or it is not installed.
         """
         folder = Path(folder)
         network, card = load_student(folder)
+        target = card.target_of(task)
+        reward = reward_of_student(folder, card, target, prompts or target.prompts, teacher)
         with_frames = FrameNetwork(network, card.pixels)
         onnx = cache(partial(student_onnx, folder, with_frames))
-        score = open_fastest(with_frames, onnx) if runtime == "auto" else open_runtime(runtime, with_frames, onnx)
-        return cls(score, card)
+        outputs = open_fastest(with_frames, onnx) if runtime == "auto" else open_runtime(runtime, with_frames, onnx)
+        return cls(outputs, card, target, reward)
 
     def __call__(self, frames: Frames) -> Rewards:
         """Standardised reward of frames uint8 (B, P, P, 3): mean 0 and deviation 1 over the training frames."""
+        members = self.members(frames)
+        return members[:, 0] if self.card.members == 1 else members.mean(axis=1)
+
+    def members(self, frames: Frames) -> Rewards:
+        """Standardised reward of frames uint8 (B, P, P, 3) by each of the ensemble's K members, float32 (B, K)."""
         check_frames(frames, self.card.pixels)
-        return self._score(frames)
+        outputs = self._outputs(frames)
+        if self.card.head == "reward":
+            return outputs
+        return self._reward.standardised(outputs.reshape(-1, outputs.shape[2])).reshape(outputs.shape[:2])
+
+    def mean_and_spread(self, frames: Frames) -> tuple[Rewards, Rewards]:
+        """The reward of frames uint8 (B, P, P, 3), and the standard deviation over the members, float32 (B,) each.
+
+        The spread says where the members disagree, which is where they had little to learn from; 0 of a single one.
+        """
+        members = self.members(frames)
+        return members.mean(axis=1), members.std(axis=1)
 
     def raw(self, frames: Frames) -> Rewards:
         """The reward on the teacher's own scale (a cosine similarity where alpha is 0)."""
-        scale = self.card.standardisation
+        scale = self._reward.standardisation
         return np.asarray(self(frames) * np.float32(scale.std) + np.float32(scale.mean), np.float32)
+
+
+def reward_of_student(
+    folder: Path, card: StudentCard, target: StudentTarget, prompts: Prompts, teacher: Teacher | None = None
+) -> EmbeddingReward:
+    """What prompts make of the embeddings of a student; of a reward head it has no embeddings, and only its scales.
+
+    Raises as `StudentReward.load` does for prompts.
+    """
+    if card.head == "reward":
+        if prompts != target.prompts:
+            raise SettingsError(
+                f"the student in {folder} was fitted to the reward of {_in_words(target.prompts)} and has no other: "
+                f"{_in_words(prompts)} needs a fit of its own (--model.goal, --model.baseline, --model.alpha), or a "
+                "student with an embedding head (--model.head embedding), which takes any prompt"
+            )
+        nothing = np.zeros((0, sum(card.teacher.dims)), np.float32)
+        return EmbeddingReward(nothing, nothing, prompts.alpha, card.teacher.dims, target.scales)
+    embeddings = StudentEmbeddings.read(folder, card.tasks, card.teacher.dim)
+    sentences = (*prompts.goal, *prompts.baseline)
+    if teacher is not None and embeddings.missing(sentences):
+        if teacher.digest != card.teacher.digest:
+            raise DataError(
+                f"the student in {folder} learned from {card.teacher.name} (weights {card.teacher.digest[:12]}), "
+                f"not from the teacher given (weights {teacher.digest[:12]}): their embeddings cannot be compared"
+            )
+        embeddings = embeddings.with_sentences(sentences, teacher.embed_prompts)
+        embeddings.write(folder)
+    reward = embeddings.reward(prompts, target.task, card.teacher.dims)
+    return replace(reward, scales=target.scales) if prompts == target.prompts else reward
+
+
+def _in_words(prompts: Prompts) -> str:
+    against = f" against {', '.join(map(repr, prompts.baseline))}" if prompts.baseline else ""
+    return f"{', '.join(map(repr, prompts.goal))}{against} with alpha {prompts.alpha:g}"
 
 
 class TeacherReward:

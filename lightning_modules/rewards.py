@@ -98,6 +98,14 @@ class Standardisation:
         return np.asarray((np.asarray(raw, np.float64) - self.mean) / self.std, np.float32)
 
 
+def standardisation_of(scales: tuple[Standardisation, ...]) -> Standardisation:
+    """What takes the raw reward of CLIPs with these scales to mean 0 and deviation 1.
+
+    That of several CLIPs is standardised already: their own units have nothing in common.
+    """
+    return scales[0] if len(scales) == 1 else Standardisation(0.0, 1.0)
+
+
 @dataclass(frozen=True, eq=False)
 class EmbeddingReward:
     """The reward that goal, baseline and alpha make of a teacher's embeddings.
@@ -131,9 +139,9 @@ class EmbeddingReward:
 
     @property
     def standardisation(self) -> Standardisation:
-        """What takes `raw` to mean 0 and deviation 1; nothing is left to do where there are several CLIPs."""
+        """What takes `raw` to mean 0 and deviation 1."""
         assert self.scales, "frozen_to comes first"
-        return self.scales[0] if len(self.dims) == 1 else Standardisation(0.0, 1.0)
+        return standardisation_of(self.scales)
 
     def raw(self, embeddings: Stored) -> Array:
         """The reward of embeddings (N, D), float32 (N,): one CLIP's on its own scale, several CLIPs' standardised."""

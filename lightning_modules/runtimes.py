@@ -37,7 +37,7 @@ class Runtime(Protocol):
     """A network that is ready to run."""
 
     def __call__(self, frames: NDArray[np.uint8]) -> Outputs:
-        """Frames uint8 (B, P, P, 3) in any memory layout -> float32 (B,) or (B, D), the caller's own to write to."""
+        """Frames uint8 (B, P, P, 3) in any memory layout -> float32 (B, ...), the caller's own to write to."""
         ...
 
 

@@ -1,11 +1,12 @@
 """Fits a student to its teacher: the network, its loss and its optimiser, as Lightning trains them."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
-from typing import Any, Literal, NamedTuple, Self
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
@@ -13,61 +14,38 @@ from torch import Tensor
 from datamodules.batches import FrameBatch
 from datamodules.errors import DataError, SettingsError
 from datamodules.frames_datamodule import FramesDataModule
-from datamodules.pixels import to_model_input
+from datamodules.pixels import random_shift, to_model_input
 from datamodules.records import sample_key
-from datamodules.tasks import Prompts
-from lightning_modules.fidelity import measure_fidelity
-from lightning_modules.losses import LOSSES, LossName, ranking
-from lightning_modules.rewards import EmbeddingReward, Standardisation
-from lightning_modules.student_network import RANDOM, StudentNetwork, check_backbone, check_weights
+from lightning_modules.left_out import left_out_episodes
+from lightning_modules.losses import LOSSES, HeadName, LossName, ranking
+from lightning_modules.student_network import RANDOM, EmbeddingHead, StudentNetwork, check_backbone, check_weights
+from lightning_modules.student_scores import Scores, episode_numbers
+from lightning_modules.student_targets import Targets
 
 MONITOR = "student/validation_loss"
 """the metric that stops the fit and picks its best checkpoint; smaller is better"""
 
 
-EPISODES = 10**6
-"""episode numbers of a data set lie below (`records.sample_key`)"""
-
-
-class Target(NamedTuple):
-    """The reward that the frames of a data set teach; data sets of one task and its prompts share one."""
-
-    task: str
-    """name of the task"""
-    prompts: Prompts
-
-
-class Scores(NamedTuple):
-    """Frames as student and teacher judge them."""
-
-    student: Tensor
-    """float32 (N,) standardised"""
-    teacher: Tensor
-    """float32 (N,) standardised"""
-    episode: Tensor
-    """int64 (N,); those of the first data set keep their numbers, those of others come behind"""
-    step: Tensor
-    """int64 (N,)"""
-    true_reward: Tensor
-    """float32 (N,)"""
-
-
 class StudentModule(LightningModule):
-    """A student network learning the standardised goal-baseline reward of stored teacher embeddings."""
+    """A student network learning from stored teacher embeddings: their reward by the prompts, or themselves."""
 
     network: StudentNetwork
-    prompts: Prompts
+    targets: Targets
 
     def __init__(
         self,
         backbone: str,
         *,
+        head: HeadName = "reward",
         head_width: int = 256,
+        members: int = 1,
+        shared_backbone: bool = False,
         weights: str = RANDOM,
         frozen: bool = False,
         gradient_checkpointing: bool = False,
-        loss: LossName = "huber",
+        loss: LossName | None = None,
         ranking_weight: float = 0.0,
+        shift_pixels: int = 0,
         learning_rate: float = 3e-3,
         weight_decay: float = 1e-2,
         schedule: Literal["one_cycle", "constant"] = "one_cycle",
@@ -79,12 +57,21 @@ class StudentModule(LightningModule):
 
         Args:
             backbone: a timm model name, as 'mobilenetv3_small_050'.
-            head_width: hidden units of the reward head (at least 1).
+            head: reward learns the reward of the prompts alone; embedding learns the teacher's embedding, and with it
+                the reward of every prompt, baseline and alpha, chosen when the student is used.
+            head_width: hidden units of the head (at least 1).
+            members: how many students learn as one, an ensemble whose spread says how sure it is (1 to 32). Each is
+                fitted without a fifth of the training episodes, another one for each.
+            shared_backbone: the members of an ensemble share a backbone: cheaper, and more alike.
             weights: where the backbone starts: random, imagenet (timm's own weights) or the path of a timm checkpoint.
             frozen: leave the backbone as it starts and fit the head alone.
             gradient_checkpointing: compute activations twice instead of keeping them, for GPUs that are too small.
-            loss: mse, or huber, which keeps rare extreme frames from ruling the fit.
-            ranking_weight: weight of RankNet's loss over the pairs of a batch, beside `loss` (0 or more; 0: without).
+            loss: huber, which keeps rare extreme frames from ruling the fit, or mse; of an embedding head cosine. The
+                first one that the head can have unless given.
+            ranking_weight: weight of RankNet's loss over the pairs of a batch, beside `loss` (0 or more; 0: without);
+                of a reward head.
+            shift_pixels: training frames are moved by up to so many pixels, another way each time (0 or more): students
+                of few frames generalise better.
             learning_rate: the highest rate of the schedule (above 0).
             weight_decay: AdamW's decoupled decay (0 or more; at 0 it is plain Adam).
             schedule: constant, or one_cycle: rise for a fifth of the steps, fall as a cosine (Smith and Topin 2019).
@@ -105,18 +92,36 @@ class StudentModule(LightningModule):
                 f"model.learning_rate is {learning_rate} and model.weight_decay is {weight_decay}: "
                 "the rate must be above 0, the decay 0 or more"
             )
-        if ranking_weight < 0:
-            raise SettingsError(f"model.ranking_weight is {ranking_weight}: it must be 0 or more")
+        if not 1 <= members <= 32:
+            raise SettingsError(f"model.members is {members}: it must lie between 1 and 32")
+        if ranking_weight < 0 or (ranking_weight and head != "reward"):
+            raise SettingsError(
+                f"model.ranking_weight is {ranking_weight} and model.head is {head!r}: it must be 0 or more, and 0 "
+                "where the head is not 'reward'"
+            )
+        if shift_pixels < 0:
+            raise SettingsError(f"model.shift_pixels is {shift_pixels}: it must be 0 or more")
+        losses = LOSSES[head]
+        if loss is not None and loss not in losses:
+            raise SettingsError(f"model.loss is {loss!r}: with model.head {head!r} it must be {' or '.join(losses)}")
         if frozen and weights == RANDOM:
             raise SettingsError(
                 "model.frozen is true and model.weights is 'random': a frozen backbone would keep its random weights; "
                 "set weights to 'imagenet' or a checkpoint"
             )
-        self.backbone, self.head_width, self.weights = backbone, head_width, weights
+        self.backbone, self.head, self.head_width, self.weights = backbone, head, head_width, weights
+        self.members, self.shared_backbone = members, shared_backbone
         self.frozen, self.gradient_checkpointing = frozen, gradient_checkpointing
-        self.loss, self.ranking_weight = LOSSES[loss], ranking_weight
+        self.loss, self.ranking_weight = losses[loss] if loss else next(iter(losses.values())), ranking_weight
         self.learning_rate, self.weight_decay, self.schedule = learning_rate, weight_decay, schedule
-        self._asked = {"goal": goal, "baseline": baseline, "alpha": alpha}
+        self.shift_pixels = shift_pixels
+        self._own = {
+            name: value
+            for name, value in (("goal", goal), ("baseline", baseline), ("alpha", alpha))
+            if value is not None
+        }
+        self._unit = 1.0
+        self._left_out: list[NDArray[np.int64]] = []
         self._scores: list[Scores] = []
         self.held_out: Scores | None = None
 
@@ -127,87 +132,94 @@ class StudentModule(LightningModule):
             DataError: the labels are missing, or have no embedding of a sentence.
             SettingsError: the backbone cannot take frames of this size, or the prompts contradict each other.
         """
-        own = {name: value for name, value in self._asked.items() if value is not None}
-        self.targets = [Target(task.name, _with(own, task.prompts)) for task in data.tasks]
-        self.prompts = self.targets[0].prompts
-        self.rewards: list[EmbeddingReward] = []
-        for number, target in enumerate(self.targets):
-            texts = (target.prompts.goal, target.prompts.baseline)
-            goal, baseline = (data.prompt_embeddings(sentences, number) for sentences in texts)
-            self.rewards.append(EmbeddingReward(goal, baseline, target.prompts.alpha, data.sets[0].teacher.dims))
+        self.targets = Targets(data, self._own)
         if not hasattr(self, "network"):
-            network = StudentNetwork(self.backbone, data.task.render.frame_pixels, self.head_width, self.weights)
-            network.backbone.requires_grad_(not self.frozen).train(not self.frozen)
-            if self.gradient_checkpointing:
-                _checkpoint_gradients(network.backbone, self.backbone)
+            network = self.new_network(data.task.render.frame_pixels, data.sets[0].teacher.dims)
+            for backbone in network.backbones:
+                backbone.requires_grad_(not self.frozen).train(not self.frozen)
+                if self.gradient_checkpointing:
+                    _checkpoint_gradients(backbone, self.backbone)
             self.network = network.to(memory_format=torch.channels_last)  # up to twice as fast on CPUs
 
+    def new_network(self, pixels: int, dims: tuple[int, ...]) -> StudentNetwork:
+        """The network for frames of this side and a teacher whose CLIPs have embeddings of these lengths."""
+        return StudentNetwork(
+            self.backbone,
+            pixels,
+            self.head_width,
+            self.weights,
+            dims=dims if self.head == "embedding" else (),
+            members=self.members,
+            shared_backbone=self.shared_backbone,
+        )
+
     def setup(self, stage: str) -> None:
-        """Build, and freeze the scale of each target's reward to the training split."""
+        """Build; freeze each reward's scale, and the embedding head's, to the training split; leave out episodes."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]  # Lightning attaches it without declaring it
         self.build(data)
-        train = [data.train_embeddings(number) for number in range(len(self.targets))]
-        scales = {
-            target: reward.frozen_to(np.concatenate([train[other] for other in self._alike(target)])).scales
-            for target, reward in zip(self.targets, self.rewards, strict=True)
-        }
-        self.rewards = [
-            replace(reward, scales=scales[target]) for target, reward in zip(self.targets, self.rewards, strict=True)
-        ]
-
-    def _alike(self, target: Target) -> list[int]:
-        """Numbers of the data sets that teach a target."""
-        return [number for number, other in enumerate(self.targets) if other == target]
-
-    @property
-    def reward(self) -> EmbeddingReward:
-        """What the first data set's frames teach."""
-        return self.rewards[0]
-
-    @property
-    def standardisation(self) -> Standardisation:
-        """The frozen scale of `reward`."""
-        return self.reward.standardisation
+        train = [data.train_embeddings(number) for number in range(len(data.sets))]
+        self.targets.freeze(train)
+        data.stratify(self.targets.of_each_set(train))
+        if self.members > 1:
+            self._left_out = left_out_episodes(data, self.members)
+        if self.head == "embedding":
+            embeddings = np.concatenate(train)
+            self._unit = float(0.5 * embeddings.var(axis=0).sum())
+            for head in self.network.heads:
+                assert isinstance(head, EmbeddingHead)
+                head.centre(torch.from_numpy(embeddings).to(self.device))
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Frames uint8 (B, P, P, 3) -> standardised rewards float32 (B,)."""
-        rewards: Tensor = self.network(to_model_input(frames))
-        return rewards
+        """Frames uint8 (B, P, P, 3) -> what the network says, float32 (B, K) or (B, K, D)."""
+        outputs: Tensor = self.network(to_model_input(frames))
+        return outputs.float()  # under autocast they are bfloat16
 
     def training_step(self, batch: FrameBatch, batch_idx: int) -> Tensor:
         """Loss of a batch. Raises DataError, naming its frames, where it is not finite."""
-        loss = self.loss_of(batch)
+        loss = self.loss_of(batch._replace(frames=random_shift(batch.frames, self.shift_pixels)))
         self.log("student/train_loss", loss, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(batch.frames))
         return loss
 
     def loss_of(self, batch: FrameBatch) -> Tensor:
-        """`loss` of the rewards and, where it has a weight, the ranking loss of their pairs, a scalar."""
-        student, teacher = self(batch.frames), self._rewards(batch)
-        loss = self.loss(student, teacher)
+        """Mean loss over frames and members, those that a member does without left out; the ranking loss on top.
+
+        It is about 1 for a student that always guesses the mean, whatever the head.
+        """
+        outputs, answers = self(batch.frames), self._answers(batch)
+        losses = self._losses(outputs, answers)
+        kept = self._kept(batch)
+        loss = losses.mean() if kept is None else (losses * kept).sum() / kept.sum().clamp(min=1)
         if self.ranking_weight:
-            loss = loss + self.ranking_weight * ranking(student, teacher)
+            seen = torch.ones_like(losses) if kept is None else kept
+            ranked = [ranking(own[mine], answers[mine]) for own, mine in zip(outputs.T, seen.T.bool(), strict=True)]
+            loss = loss + self.ranking_weight * torch.stack(ranked).mean()
         if not torch.isfinite(loss):
-            raise DataError(self._not_finite(batch, student, teacher))
+            raise DataError(self._not_finite(batch, losses, answers))
         return loss
+
+    def score(self, batches: Iterable[FrameBatch]) -> Scores:
+        """What the network in eval mode says of labelled frames, in this process."""
+        self.eval()
+        with torch.inference_mode():
+            return Scores.together([self._scores_of(batch) for batch in batches])
 
     def train(self, mode: bool = True) -> Self:
         """A frozen backbone keeps the statistics of its normalisation as well."""
         super().train(mode)
         if self.frozen and hasattr(self, "network"):
-            self.network.backbone.eval()
+            self.network.backbones.eval()
         return self
 
     def validation_step(self, batch: FrameBatch, batch_idx: int) -> None:
         """Keep the batch's scores until the epoch's end, because rank correlation needs all of them."""
-        scores = Scores(self(batch.frames), self._rewards(batch), episode_numbers(batch), batch.step, batch.true_reward)
-        self._scores.append(Scores(*(values.cpu() for values in scores)))
+        self._scores.append(self._scores_of(batch))
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation loss and the fidelity to the teacher."""
         scores = self._gathered()
-        fidelity = measure_fidelity(scores.student, scores.teacher, scores.episode)
-        self.log(MONITOR, self.loss(scores.student, scores.teacher), sync_dist=True)  # the same in every process
-        for name in ("pearson", "spearman_pooled", "spearman_within_episode"):
+        fidelity = scores.fidelity()
+        self.log(MONITOR, scores.loss.mean(), sync_dist=True)  # the same in every process
+        for name in ("mse", "pearson", "spearman_pooled", "spearman_within_episode"):
             self.log(f"student/validation_{name}", getattr(fidelity, name), sync_dist=True)
 
     def test_step(self, batch: FrameBatch, batch_idx: int) -> None:
@@ -217,7 +229,7 @@ class StudentModule(LightningModule):
     def on_test_epoch_end(self) -> None:
         """Keep the held-out scores for the export and log their fidelity."""
         self.held_out = self._gathered()
-        fidelity = measure_fidelity(self.held_out.student, self.held_out.teacher, self.held_out.episode)
+        fidelity = self.held_out.fidelity()
         for name, value in asdict(fidelity).items():
             self.log(f"student/{name}", float(value), sync_dist=True)
 
@@ -230,41 +242,56 @@ class StudentModule(LightningModule):
         cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=steps, pct_start=0.2)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
-    def _not_finite(self, batch: FrameBatch, student: Tensor, teacher: Tensor) -> str:
-        bad = ~(torch.isfinite(student) & torch.isfinite(teacher))
-        keys = [sample_key(*pair) for pair in zip(batch.episode[bad].tolist(), batch.step[bad].tolist(), strict=True)]
-        shown = ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
-        cause = (
-            f"the fit diverged: lower model.learning_rate ({self.learning_rate})"
-            if torch.isfinite(teacher).all()
-            else "their labels are damaged: label them again"
-        )
-        return f"the loss is not finite in epoch {self.current_epoch}, on frames {shown}; {cause}. The checkpoints stay"
+    def _answers(self, batch: FrameBatch) -> Tensor:
+        """What the head should say: each frame's reward by its own target (B,), or its embedding (B, D)."""
+        return batch.embeddings if self.head == "embedding" else self._rewards(batch.embeddings, batch)
 
-    def _rewards(self, batch: FrameBatch) -> Tensor:
-        """Each frame's reward by its own data set's prompts, on the scale of its own target; float32 (B,)."""
-        embeddings, data_set = batch.embeddings.cpu().numpy(), batch.data_set.cpu().numpy()
-        rewards = np.empty(len(embeddings), np.float32)
-        for number in np.unique(data_set):
-            mine = data_set == number
-            rewards[mine] = self.rewards[number].standardised(embeddings[mine])
+    def _losses(self, outputs: Tensor, answers: Tensor) -> Tensor:
+        """Loss of each frame and member (B, K), in units of what guessing the mean costs an embedding head."""
+        return self.loss(outputs, answers.unsqueeze(1)) / self._unit
+
+    def _kept(self, batch: FrameBatch) -> Tensor | None:
+        """Which members learn from each frame, 0 or 1, float32 (B, K); None where all do."""
+        if not self._left_out:
+            return None
+        episodes = episode_numbers(batch).cpu().numpy()
+        kept = np.stack([~np.isin(episodes, left_out) for left_out in self._left_out], axis=1)
+        return torch.from_numpy(kept.astype(np.float32)).to(self.device)
+
+    def _scores_of(self, batch: FrameBatch) -> Scores:
+        batch = FrameBatch._make(column.to(self.device) for column in batch)
+        outputs = self(batch.frames)
+        members = self._rewards(outputs, batch) if self.head == "embedding" else outputs
+        losses = self._losses(outputs, self._answers(batch))
+        return Scores.of(batch, members, self._rewards(batch.embeddings, batch), losses)
+
+    def _rewards(self, embeddings: Tensor, batch: FrameBatch) -> Tensor:
+        """Standardised rewards (B, ...) of embeddings (B, ..., D) by each frame's own target."""
+        rewards = self.targets.rewards(embeddings.detach().cpu().numpy(), batch.data_set.cpu().numpy())
         return torch.from_numpy(rewards).to(batch.frames.device)
 
     def _gathered(self) -> Scores:
         """The scores of all processes, by episode and step."""
-        columns: Sequence[Tensor] = [torch.cat(column) for column in zip(*self._scores, strict=True)]
-        if self.trainer.world_size > 1:
-            everyones: list[Sequence[Tensor]] = [()] * self.trainer.world_size
-            torch.distributed.all_gather_object(everyones, columns)  # processes may hold one sample more or less
-            columns = [torch.cat(column) for column in zip(*everyones, strict=True)]
+        scores = Scores.together(self._scores, self.trainer.world_size)
         self._scores.clear()
-        scores = Scores(*columns)
-        scores = Scores._make(column[np.lexsort((scores.step, scores.episode))] for column in scores)
         if not torch.isfinite(scores.student).all():
             raise DataError(
                 f"the fit diverged: student rewards are not finite; lower model.learning_rate ({self.learning_rate})"
             )
         return scores
+
+    def _not_finite(self, batch: FrameBatch, losses: Tensor, answers: Tensor) -> str:
+        good = torch.isfinite(answers)
+        good = good if good.ndim == 1 else good.all(dim=1)
+        bad = ~(torch.isfinite(losses).all(dim=1) & good)
+        keys = [sample_key(*pair) for pair in zip(batch.episode[bad].tolist(), batch.step[bad].tolist(), strict=True)]
+        shown = ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
+        cause = (
+            f"the fit diverged: lower model.learning_rate ({self.learning_rate})"
+            if good.all()
+            else "their labels are damaged: label them again"
+        )
+        return f"the loss is not finite in epoch {self.current_epoch}, on frames {shown}; {cause}. The checkpoints stay"
 
 
 def _checkpoint_gradients(backbone: Any, name: str) -> None:
@@ -272,13 +299,3 @@ def _checkpoint_gradients(backbone: Any, name: str) -> None:
         backbone.set_grad_checkpointing(True)
     except (AttributeError, AssertionError) as error:  # timm asserts in the models that cannot
         raise SettingsError(f"backbone {name!r} has no gradient checkpointing: set it to false") from error
-
-
-def episode_numbers(batch: FrameBatch) -> Tensor:
-    """Episode of each frame, int64 (B,), told apart over all data sets."""
-    return batch.episode + EPISODES * batch.data_set
-
-
-def _with(own: Mapping[str, Any], prompts: Prompts) -> Prompts:
-    changed = Prompts(**{**asdict(prompts), **own})
-    return Prompts(tuple(changed.goal), tuple(changed.baseline), changed.alpha)

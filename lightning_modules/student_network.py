@@ -1,11 +1,13 @@
-"""The student: a timm backbone and a reward head, as a plain module."""
+"""The student: timm backbones and heads that guess the reward or the teacher's embedding, as a plain module."""
 
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from datamodules.errors import DataError, MissingDependencyError, SettingsError, UnknownNameError
 
@@ -14,34 +16,96 @@ RANDOM, IMAGENET = "random", "imagenet"
 
 
 class StudentNetwork(nn.Module):
-    """One reward a frame: backbone features, pooled by timm, through a two-layer head (F -> head_width -> 1)."""
+    """Frames to what each member of the student says of them: timm features, pooled, through a two-layer head.
 
-    def __init__(self, backbone: str, pixels: int, head_width: int = 256, weights: str = RANDOM) -> None:
-        """Build the network; its head has random weights.
+    A single student has one member; an ensemble has several, each with a backbone of its own or all on one.
+    """
+
+    def __init__(
+        self,
+        backbone: str,
+        pixels: int,
+        head_width: int = 256,
+        weights: str = RANDOM,
+        *,
+        dims: tuple[int, ...] = (),
+        members: int = 1,
+        shared_backbone: bool = False,
+    ) -> None:
+        """Build the network; its heads have random weights.
 
         Args:
             backbone: a name from `timm.list_models()`, as 'mobilenetv3_small_050'.
             pixels: side of the square frame.
-            head_width: hidden units of the head, at least 1.
+            head_width: hidden units of a head, at least 1.
             weights: of the backbone: 'random', 'imagenet' (timm's own) or the path of a timm checkpoint.
+            dims: of an embedding head: length of each CLIP's embedding; none is a reward head.
+            members: heads, at least 1.
+            shared_backbone: one backbone for all members instead of one for each.
 
         Raises:
             UnknownNameError: timm has no such backbone.
-            SettingsError: the backbone cannot take frames of this size.
+            SettingsError: the backbone cannot take frames of this size, or a number is out of range.
             MissingDependencyError: the weights cannot be had; the message says which file to place.
             DataError: the checkpoint does not fit the backbone.
         """
         super().__init__()
         if head_width < 1:
             raise SettingsError(f"head_width is {head_width}: it must be at least 1")
-        self.backbone = build_backbone(backbone, pixels, weights)
-        width = _feature_width(self.backbone, backbone, pixels)
-        self.head = nn.Sequential(nn.Linear(width, head_width), nn.ReLU(), nn.Linear(head_width, 1))
+        if members < 1:
+            raise SettingsError(f"members is {members}: it must be at least 1")
+        count = 1 if shared_backbone else members
+        self.backbones = nn.ModuleList(build_backbone(backbone, pixels, weights) for _ in range(count))
+        width = _feature_width(self.backbones[0], backbone, pixels)
+        self.heads = nn.ModuleList(
+            EmbeddingHead(width, head_width, dims) if dims else _two_layers(width, head_width, 1)
+            for _ in range(members)
+        )
+        self._squeezed = not dims
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Frames float32 (B, 3, P, P) from `to_model_input` -> rewards float32 (B,), standardised scale."""
-        rewards: Tensor = self.head(self.backbone(inputs)).squeeze(1)
-        return rewards
+        """Frames float32 (B, 3, P, P) from `to_model_input` -> each of the K members' outputs, float32.
+
+        Of a reward head (B, K) on the standardised scale, of an embedding head (B, K, D), each CLIP's part unit-norm.
+        """
+        features = [backbone(inputs) for backbone in self.backbones]
+        features *= len(self.heads) // len(features)  # where they share one
+        outputs = torch.stack([head(own) for head, own in zip(self.heads, features, strict=True)], dim=1)
+        return outputs.squeeze(2) if self._squeezed else outputs
+
+
+class EmbeddingHead(nn.Module):
+    """Features -> a guess of the teacher's embedding, float32 (B, D), the part of each CLIP unit-norm."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, features: int, width: int, dims: tuple[int, ...]) -> None:
+        """Build it; `centre` sets its starting point."""
+        super().__init__()
+        self.layers = _two_layers(features, width, sum(dims))
+        self.register_buffer("mean", torch.zeros(sum(dims)))
+        self.register_buffer("scale", torch.ones(sum(dims)))
+        self._dims = dims
+
+    def centre(self, embeddings: Tensor) -> None:
+        """Have the layers learn deviations from the mean of these embeddings (N, D), in their standard deviations.
+
+        Frames of one simulator have embeddings that lie close together, so nearly all of an embedding is their mean.
+        """
+        self.mean.copy_(embeddings.mean(dim=0))
+        self.scale.copy_(embeddings.std(dim=0, correction=0))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (B, F) -> embeddings (B, D)."""
+        guess = self.mean + self.scale * self.layers(features)
+        ends = list(accumulate(self._dims))
+        parts = [guess[:, end - dim : end] for end, dim in zip(ends, self._dims, strict=True)]  # torch.fx traces these
+        return torch.cat([functional.normalize(part, dim=1) for part in parts], dim=1)
+
+
+def _two_layers(features: int, width: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(features, width), nn.ReLU(), nn.Linear(width, outputs))
 
 
 def check_backbone(name: str) -> None:

@@ -1,8 +1,9 @@
 """A fit in MLflow: Lightning's logger, with the few things it gets wrong for us put right."""
 
+import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from datamodules.tasks import Prompts
 PARAMETER_CHARACTERS = 250
 """Lightning's logger cuts longer parameters silently; they become tags instead."""
 FOLDER_TAG = "student_folder"
+FILES = "student"
+"""where in a run's artifacts the files of its fit lie"""
+log = logging.getLogger(__name__)
 
 
 class FitLogger(MLFlowLogger):
@@ -53,6 +57,8 @@ class FitLogger(MLFlowLogger):
         with _store_errors(self._tracking_uri):
             if resumed and self._run_id is None:
                 self._run_id = self._earlier_run()
+                if self._run_id is not None:
+                    self._mlflow_client.update_run(self._run_id, status="RUNNING")
             _ = self.experiment  # Lightning makes or finds the run when it is asked for its client
 
     def _earlier_run(self) -> str | None:
@@ -61,21 +67,60 @@ class FitLogger(MLFlowLogger):
             return None
         mine = f'tags.{FOLDER_TAG} = "{(self.tags or {})[FOLDER_TAG]}"'
         runs = self._mlflow_client.search_runs([found.experiment_id], mine, order_by=["start_time DESC"], max_results=1)
-        if not runs:
-            return None
-        run_id: str = runs[0].info.run_id
-        self._mlflow_client.update_run(run_id, status="RUNNING")
-        return run_id
+        return runs[0].info.run_id if runs else None
 
-    def log_fit(self, settings: Mapping[str, Any], prompts: Prompts, config: Path) -> None:
-        """Log what is to be fitted: settings as parameters, prompts as tags, the configuration as a file."""
+    def log_fit(self, settings: Mapping[str, Any], prompts: Mapping[str, Prompts], config: Path) -> None:
+        """Log what is to be fitted: settings as parameters, each task's prompts as tags, the configuration as a file.
+
+        The tags of a single task are `prompts.goal` and so on, those of several `prompts.TASK.goal`.
+        """
         flat = {f"student.{name}": value for name, value in settings.items() if value is not None}
         whole = {name: value for name, value in flat.items() if len(str(value)) > PARAMETER_CHARACTERS}
         self.log_hyperparams({name: value for name, value in flat.items() if name not in whole})
-        sentences = {"prompts.goal": list(prompts.goal), "prompts.baseline": list(prompts.baseline)}
-        for name, value in {**whole, **sentences, "prompts.alpha": prompts.alpha}.items():
+        tags = {
+            f"prompts.{field}" if len(prompts) == 1 else f"prompts.{task}.{field}": value
+            for task, own in prompts.items()
+            for field, value in (("goal", list(own.goal)), ("baseline", list(own.baseline)), ("alpha", own.alpha))
+        }
+        for name, value in {**whole, **tags}.items():
             self.experiment.set_tag(self.run_id, name, value)
-        self.experiment.log_artifact(self.run_id, str(config), "student")
+        self.experiment.log_artifact(self.run_id, str(config), FILES)
+
+    def register(self, name: str, folder: Path, tags: Mapping[str, Any]) -> None:
+        """Keep the student's files in its run and make them the next version of a registered model, once for each run.
+
+        A store that has no registry or cannot be reached any more is a warning, for the student is none the worse for
+        it; giving the fit's command again makes up for it.
+
+        Args:
+            name: of the registered model, made when it does not exist.
+            folder: the finished student; the files in it are kept, and not those in folders of it (checkpoints).
+            tags: what the version says about itself.
+        """
+        try:
+            run_id = self._run_id or self._earlier_run()
+            if run_id is None or self._mlflow_client.search_model_versions(f"run_id = '{run_id}'"):
+                return
+            for path in sorted(path for path in folder.iterdir() if path.is_file()):
+                self._mlflow_client.log_artifact(run_id, str(path), FILES)
+            source = f"{self._mlflow_client.get_run(run_id).info.artifact_uri}/{FILES}"
+            with suppress(Exception):  # it is there, made by another fit perhaps; if not, the next line says so
+                self._mlflow_client.create_registered_model(name)
+            self._mlflow_client.create_model_version(name, source, run_id, {key: str(tags[key]) for key in tags})
+        except Exception as error:  # of MLflow, its database driver or its HTTP client
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            log.warning(
+                f"{folder} is finished, and not registered in {self._tracking_uri} ({reason}): give the same command "
+                "again once that store has a model registry"
+            )
+
+    def keep(self, path: Path) -> None:
+        """Keep a file in the student's run, where it has one; a store that cannot be reached any more is a warning."""
+        try:
+            if (run_id := self._run_id or self._earlier_run()) is not None:
+                self._mlflow_client.log_artifact(run_id, str(path), FILES)
+        except Exception as error:  # as in `register`
+            log.warning(f"{path} is written, and not kept in {self._tracking_uri} ({str(error).splitlines()[0]})")
 
     def finalize(self, status: str = "success") -> None:
         """End the run, unless it is a caller's."""

@@ -8,7 +8,14 @@ from numpy.typing import NDArray
 
 from datamodules.errors import DataError, SettingsError, UnknownNameError
 from datamodules.tasks import Task
-from lightning_modules.reward_function import RandomReward, RewardFunction, StudentReward, TeacherReward
+from lightning_modules.reward_function import (
+    RandomReward,
+    RewardFunction,
+    StudentReward,
+    Teacher,
+    TeacherReward,
+    reward_of_student,
+)
 from lightning_modules.rewards import Standardisation
 from lightning_modules.settings import TeacherSettings
 from lightning_modules.student_files import WEIGHTS, read_card
@@ -25,8 +32,8 @@ def check_reward(card: AgentCard) -> AgentCard:
 
     Raises:
         UnknownNameError: there is no such reward.
-        SettingsError: the reward's student or teacher is not given.
-        DataError: the student is missing, or was fitted for another task or frame size.
+        SettingsError: the reward's student or teacher is not given, or a reward head was fitted to other prompts.
+        DataError: the student is missing, was fitted for another task or frame size, or does not know a sentence.
     """
     if card.reward not in REWARDS:
         raise UnknownNameError("reward", card.reward, REWARDS)
@@ -37,16 +44,18 @@ def check_reward(card: AgentCard) -> AgentCard:
     if card.student is None:
         raise SettingsError("the reward is 'student' but no student is given: add --student with the folder of a fit")
     student = read_card(card.student)
-    if student.task != card.task.name:
+    if card.task.name not in student.tasks:
         raise DataError(
-            f"the student in {card.student} was fitted for task {student.task!r}, not {card.task.name!r}: "
-            "give a student of this task"
+            f"the student in {card.student} was fitted for {', '.join(map(repr, student.tasks))}, not "
+            f"{card.task.name!r}: give a student of this task"
         )
     if student.pixels != card.task.render.frame_pixels:
         raise DataError(
             f"the student in {card.student} takes frames of {student.pixels} pixels, but render.frame_pixels of "
             f"task {card.task.name!r} is {card.task.render.frame_pixels}: fit the student again"
         )
+    teacher = None if card.teacher is None or student.head == "reward" else _teacher(card.teacher)
+    reward_of_student(card.student, student, student.target_of(card.task.name), card.task.prompts, teacher)
     return replace(card, student_digest=sha256((card.student / WEIGHTS).read_bytes()).hexdigest())
 
 
@@ -54,7 +63,7 @@ def make_reward(card: AgentCard) -> RewardFunction | None:
     """The reward function of an agent, None for the true reward. Called in the process that runs the environment."""
     if card.reward == "student":
         assert card.student is not None, "check_reward comes first"
-        return StudentReward.load(card.student)
+        return StudentReward.load(card.student, task=card.task.name, prompts=card.task.prompts)
     if card.reward == "teacher":
         assert card.teacher is not None, "check_reward comes first"
         return teacher_reward(card.task, card.teacher, card.teacher_scales)
@@ -63,9 +72,13 @@ def make_reward(card: AgentCard) -> RewardFunction | None:
 
 def teacher_reward(task: Task, teacher: TeacherSettings, scales: tuple[Standardisation, ...] = ()) -> TeacherReward:
     """The teacher as a reward; `scales` has one entry for each CLIP."""
+    return TeacherReward(_teacher(teacher), task.prompts, scales)
+
+
+def _teacher(settings: TeacherSettings) -> Teacher:
     from lightning_modules.teacher import ClipTeacher  # open_clip, which no other reward needs
 
-    return TeacherReward(ClipTeacher(teacher), task.prompts, scales)
+    return ClipTeacher(settings)
 
 
 def measure_teacher_scales(card: AgentCard) -> AgentCard:

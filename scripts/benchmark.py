@@ -1,4 +1,6 @@
-"""Measure this project beside its peers on this machine: rendering, agents, rewards, loading, teacher.
+"""Measure this project beside its peers on this machine.
+
+rendering, agents, rewards, loading, fitting, backbones or teacher:
 
     python -m scripts.benchmark rendering
 

@@ -3,7 +3,7 @@
 import re
 import shlex
 import sys
-from argparse import RawDescriptionHelpFormatter
+from argparse import Action, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from difflib import SequenceMatcher, get_close_matches
 from inspect import getdoc, isclass
@@ -121,7 +121,14 @@ class Formatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
 
 
 class Parser(ArgumentParser):
-    """A parser whose errors are one readable message instead of pages of usage."""
+    """A parser whose errors are one readable message instead of pages of usage; a bare `--flag` means true."""
+
+    def add_argument(self, *args: Any, **kwargs: Any) -> Action:
+        """As jsonargparse does, but a truth value may be left out."""
+        action: Action = super().add_argument(*args, **kwargs)
+        if kwargs.get("type") is bool:
+            action.nargs, action.const = "?", True
+        return action
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise a SuiteError with the message, the closest option names and the way to the help."""

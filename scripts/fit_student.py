@@ -1,8 +1,9 @@
-"""Fit a student to labelled frames, log it in MLflow, export it with its fidelity on held-out episodes.
+"""Fit a student to labelled frames, log it in MLflow, export it, and show on one page how faithful it is.
 
     python -m scripts.fit_student fit --config conf/student/default.yaml --data.labels runs/x/labels
 
-The student goes beside the labels unless `--out` says where. `fit --help` lists every setting. Stopped and started
+The student goes beside the labels unless `--out` says where; its page is `student.html` there. `fit --help` lists
+every setting. Stopped and started
 again, it goes on from its last epoch.
 """
 
@@ -27,9 +28,12 @@ def main(argv: Sequence[str] | None = None) -> Path:
             raise SettingsError(f"the first word must be 'fit'; usage: {__doc__}")
         require_files(arguments)
         from lightning_modules.fit_cli import FitCLI
+        from sweeps.student_page import present_fit
 
-        reading = progress_bar("read", "frames")
-        return FitCLI(arguments, progress_bar("fit", "batches"), reading=reading).out / "result.json"
+        fitted = FitCLI(arguments, progress_bar("fit", "batches"), reading=progress_bar("read", "frames"))
+        if fitted.trainer.is_global_zero:
+            print(present_fit(fitted))
+        return fitted.out / "result.json"
 
     return present(fit, arguments)
 

@@ -32,7 +32,7 @@ def train_agent(  # noqa: PLR0917  (arguments of a command)
         out: folder for the agent
         reward: what the agent is rewarded with
         student: folder of a fitted student, for reward 'student'
-        teacher: a file of conf/teacher, for reward 'teacher'
+        teacher: a file of conf/teacher, for reward 'teacher' or for sentences that the student's embedding head lacks
         judge: a file of conf/teacher; it scores the evaluations on the way (teacher_returns in evaluations.jsonl) and
             decides nothing; each of their decisions is a query
         seed: seed of networks, episodes and batches

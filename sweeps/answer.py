@@ -79,6 +79,12 @@ def returns_in_words(entry: Mapping[str, Any]) -> str:
     return f"{number(entry['mean'])} ({interval}, {count} episodes)"
 
 
+def quoted(sentences: Sequence[str]) -> str:
+    """The first of the goal sentences in quotation marks, and how many more there are: a page's title."""
+    more = f" (and {len(sentences) - 1} more)" if len(sentences) > 1 else ""
+    return f"\N{LEFT DOUBLE QUOTATION MARK}{sentences[0]}\N{RIGHT DOUBLE QUOTATION MARK}{more}"
+
+
 def number(value: float) -> str:
     """A figure as a person writes it: three digits that count, thousands set apart, and a true minus sign."""
     size = abs(value)

@@ -1,16 +1,17 @@
 """A trial's files -> its drawings by name, in the order of the page; a drawing whose data are missing is left out."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import spearmanr
 
+from lightning_modules.held_out import HeldOut
 from rllib_envs.evaluations import Evaluation
 from sweeps import plots
 from sweeps.measures import fallen_steps
 from sweeps.statistics import Interval, mean_with_interval
-from sweeps.trial_files import HeldOut, TrialFiles, read_trial
+from sweeps.trial_files import TrialFiles, read_trial
 
 LEARNING_CURVE, SCATTER, TRACES, HISTOGRAM = "learning_curve", "student_against_teacher", "episode_traces", "rewards"
 STAGE_SECONDS, AGENT_SECONDS = "stage_seconds", "agent_seconds"
@@ -69,10 +70,11 @@ def _student_drawings(held_out: HeldOut) -> dict[str, plots.Drawing]:
     }
 
 
-def chosen_traces(held_out: HeldOut) -> list[plots.Trace]:
+def chosen_traces(held_out: HeldOut, name: Callable[[int], str] = "episode {}".format) -> list[plots.Trace]:
     """The held-out episodes that the student follows best, in the middle and worst by Spearman's rank correlation.
 
     Episodes where either is constant have no rank correlation and are passed over; fewer than three are all shown.
+    `name` says what a reader calls an episode.
     """
     scored: list[tuple[float, int]] = []
     for episode in np.unique(held_out.episode):
@@ -86,13 +88,13 @@ def chosen_traces(held_out: HeldOut) -> list[plots.Trace]:
         picked = list(zip(labels, (scored[0], scored[len(scored) // 2], scored[-1]), strict=True))
     else:
         picked = [("", entry) for entry in scored]
-    return [_trace(held_out, label, *entry) for label, entry in picked]
+    return [_trace(held_out, label, *entry, name) for label, entry in picked]
 
 
-def _trace(held_out: HeldOut, label: str, correlation: float, episode: int) -> plots.Trace:
+def _trace(held_out: HeldOut, label: str, correlation: float, episode: int, name: Callable[[int], str]) -> plots.Trace:
     inside = np.flatnonzero(held_out.episode == episode)
     inside = inside[np.argsort(held_out.step[inside])]
-    title = ", ".join(filter(None, [f"episode {episode}", label, f"Spearman {correlation:.2f}"]))
+    title = ", ".join(filter(None, [name(episode), label, f"Spearman {correlation:.2f}"]))
     return plots.Trace(title, held_out.step[inside], held_out.student[inside], held_out.teacher[inside])
 
 

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
 from sweeps.statistics import Interval
@@ -100,8 +100,44 @@ class Trace:
 
     title: str
     step: NDArray[np.int64]
-    student: NDArray[np.float64]
-    teacher: NDArray[np.float64]
+    student: NDArray[np.floating[Any]]
+    teacher: NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a panel."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    colour: str = STUDENT
+    style: Literal["solid", "dashed", "dotted"] = "solid"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Lines over a common axis."""
+
+    title: str
+    """what the lines show"""
+    xlabel: str
+    lines: Sequence[Line]
+    ticks: Sequence[str] = ()
+    """names of x = 0, 1, ...; without them x is a scale"""
+    reference: tuple[str, float] | None = None
+    """a level to compare with, and what it is"""
+    diagonal: str = ""
+    """what it means that x and y are the same; empty: no such line"""
+
+
+@dataclass(frozen=True)
+class Point:
+    """Something with a price and a worth."""
+
+    label: str
+    x: float
+    y: float
 
 
 def learning_curve(
@@ -161,7 +197,7 @@ def learning_curve(
         return Drawing(figure)
 
 
-def student_against_teacher(student: NDArray[np.float64], teacher: NDArray[np.float64]) -> Drawing:
+def student_against_teacher(student: NDArray[np.floating[Any]], teacher: NDArray[np.floating[Any]]) -> Drawing:
     """Scatter of rewards (N,), student over teacher; evenly chosen frames where there are more than MOST_POINTS."""
     chosen = np.linspace(0, len(teacher) - 1, min(len(teacher), MOST_POINTS)).astype(int)
     with _style():
@@ -193,7 +229,57 @@ def episode_traces(traces: Sequence[Trace]) -> Drawing:
         return Drawing(figure)
 
 
-def reward_histogram(student: NDArray[np.float64], teacher: NDArray[np.float64]) -> Drawing:
+def panels(shown: Sequence[Panel]) -> Drawing:
+    """Panels of lines, one below the other, each with a legend of its own where it has more than one line."""
+    with _style():
+        figure = Figure(figsize=(WIDTH, 0.2 + 2.9 * len(shown)))
+        for axes, panel in zip(figure.subplots(len(shown), 1, squeeze=False)[:, 0], shown, strict=True):
+            _panel(axes, panel)
+        return Drawing(figure)
+
+
+def front(points: Sequence[Point], xlabel: str, title: str) -> Drawing:
+    """Worth over price, far prices on a logarithmic scale; the line joins the points that no other beats in both."""
+    with _style():
+        figure = Figure(figsize=(WIDTH * 1.6, 3.9))
+        axes = figure.subplots()
+        best = pareto(points)
+        axes.plot([p.x for p in best], [p.y for p in best], color=SOFT, linewidth=1.2, linestyle=(0, (4, 2)))
+        axes.scatter([p.x for p in points], [p.y for p in points], s=34, color=STUDENT, zorder=3)
+        low, high = min(p.y for p in points), max(p.y for p in points)
+        for number, point in enumerate(sorted(points, key=lambda p: p.y)):
+            above = number % 2 or point.y == high
+            axes.annotate(
+                point.label,
+                (point.x, point.y),
+                xytext=(0, 7 if above else -14),
+                textcoords="offset points",
+                ha="center",
+                fontsize=9,
+                color=INK,
+            )
+        if max(p.x for p in points) > 4 * min(p.x for p in points):
+            axes.set_xscale("log", subs=[])
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.margins(x=0.2)
+        margin = 0.18 * max(high - low, 0.01)
+        axes.set_ylim(low - margin, high + margin)
+        axes.set_xlabel(xlabel)
+        axes.set_title(title)
+        return Drawing(figure)
+
+
+def pareto(points: Sequence[Point]) -> list[Point]:
+    """The points that no other point beats or equals with a lower x and a higher y, in the order of x."""
+    best: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.x, -p.y)):
+        if not best or point.y > best[-1].y:
+            best.append(point)
+    return best
+
+
+def reward_histogram(student: NDArray[np.floating[Any]], teacher: NDArray[np.floating[Any]]) -> Drawing:
     """How the rewards (N,) of student and teacher are distributed over the same frames."""
     edges = np.histogram_bin_edges(np.concatenate([student, teacher]), bins=40).tolist()
     with _style():
@@ -226,6 +312,26 @@ def time_bars(seconds: Mapping[str, float]) -> Drawing:
 
 def _style() -> AbstractContextManager[None]:
     return mpl.rc_context(STYLE)
+
+
+def _panel(axes: Axes, panel: Panel) -> None:
+    if panel.reference is not None:
+        label, level = panel.reference
+        axes.axhline(level, color=SOFT, linewidth=1.2, linestyle=(0, (4, 2)), label=label)
+    for line in panel.lines:
+        axes.plot(line.x, line.y, color=line.colour, linestyle=line.style, marker="o", markersize=3.5, label=line.label)
+    if panel.diagonal:
+        ends = [value for line in panel.lines for value in (*line.x, *line.y)]
+        span = [min(ends), max(ends)]
+        axes.plot(span, span, color=SOFT, linewidth=1.2, linestyle=(0, (4, 2)), label=panel.diagonal)
+    if panel.ticks:
+        axes.set_xticks(range(len(panel.ticks)), panel.ticks)
+    elif not panel.diagonal:
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.set_title(panel.title)
+    axes.set_xlabel(panel.xlabel)
+    if len(panel.lines) + bool(panel.reference) + bool(panel.diagonal) > 1:
+        axes.legend(loc="upper center", bbox_to_anchor=(0.45, -0.24), ncols=3, fontsize=9, columnspacing=1.2)
 
 
 def _curve(axes: Axes, curve: Curve, colour: str, label: str) -> None:

@@ -1,24 +1,21 @@
 """A trial's folder -> `report.html`: one page that opens from disk, with every picture and the video inside it."""
 
-from collections.abc import Mapping, Sequence
-from io import BytesIO
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from lightning_modules.held_out import HeldOut
 from sweeps import figures
-from sweeps.answer import BY_SENTENCE, answer_of, duration, number, returns_in_words, total_seconds
+from sweeps.answer import BY_SENTENCE, answer_of, duration, number, quoted, returns_in_words, total_seconds
 from sweeps.measures import measure_rows, watch_of
-from sweeps.pages import data_uri, settings_in_rows, write_page
-from sweeps.trial_files import RewardedFrame, TrialFiles, read_trial
+from sweeps.pages import data_uri, picture_uri, settings_in_rows, write_page
+from sweeps.trial_files import TrialFiles, read_trial
 
 VIDEO_BYTES = 3_500_000
 """a longer video is linked instead: base64 adds a third, and the page must stay below 6 MB"""
-THUMBNAIL_PIXELS = 128
-"""frames larger than this are shown smaller"""
 
 # Key in student.json's fidelity -> name, what it says, and where good lies (FIELD: Gleave et al. 2021 for EPIC).
 FIDELITY = {
@@ -52,7 +49,7 @@ def page_content(files: TrialFiles) -> dict[str, Any]:
     return {
         "task": result["task"],
         "seed": result["seed"],
-        "title": _title(prompts["goal"])
+        "title": quoted(prompts["goal"])
         if prompts
         else {"true": "The simulator's own reward"}.get(files.reward, "A random reward"),
         "by_sentence": by_sentence,
@@ -75,11 +72,6 @@ def page_content(files: TrialFiles) -> dict[str, Any]:
         "command": result.get("command"),
         "mlflow": result.get("mlflow"),
     }
-
-
-def _title(goal: Sequence[str]) -> str:
-    more = f" (and {len(goal) - 1} more)" if len(goal) > 1 else ""
-    return f"\N{LEFT DOUBLE QUOTATION MARK}{goal[0]}\N{RIGHT DOUBLE QUOTATION MARK}{more}"
 
 
 def _figures(files: TrialFiles) -> dict[str, str | None]:
@@ -133,24 +125,20 @@ def _fidelity(fidelity: Mapping[str, float | None]) -> list[tuple[str, str, str]
 def _frame_rows(files: TrialFiles) -> list[tuple[str, list[dict[str, str]]]]:
     if files.held_out is None:
         return []
-    rows = (("Highest", files.held_out.highest), ("Lowest", files.held_out.lowest))
-    return [(title, [_thumbnail(frame) for frame in frames]) for title, frames in rows if frames]
+    held_out = files.held_out
+    rows = (("Highest", held_out.top, held_out.top_frames), ("Lowest", held_out.bottom, held_out.bottom_frames))
+    return [
+        (title, [_thumbnail(held_out, *frame) for frame in zip(positions, frames, strict=True)])
+        for title, positions, frames in rows
+    ]
 
 
-def _thumbnail(frame: RewardedFrame) -> dict[str, str]:
+def _thumbnail(held_out: HeldOut, position: int, pixels: NDArray[np.uint8]) -> dict[str, str]:
     return {
-        "image": data_uri("image/png", _png(frame.pixels)),
-        "student": f"{frame.student:.3f}",
-        "teacher": f"{frame.teacher:.3f}",
+        "image": picture_uri(pixels),
+        "student": f"{held_out.student[position]:.2f}",
+        "teacher": f"{held_out.teacher[position]:.2f}",
     }
-
-
-def _png(pixels: NDArray[np.uint8]) -> bytes:
-    image = Image.fromarray(pixels)
-    image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
-    stream = BytesIO()
-    image.save(stream, format="PNG", optimize=True)
-    return stream.getvalue()
 
 
 def _costs(files: TrialFiles) -> list[tuple[str, str, str]]:

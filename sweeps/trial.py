@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.manifest import read_manifest
 from datamodules.progress import ProgressDisplay, Report
 from datamodules.results import write_result
 from lightning_modules.fit import check_fit, fit_student
@@ -31,6 +32,7 @@ from sweeps.report import write_report
 from sweeps.runs import Run
 from sweeps.settings import EVALUATION_SEED, TrialConfig
 from sweeps.statistics import mean_with_interval
+from sweeps.student_page import write_student_page
 
 SHOWN_FIDELITY = ("pearson", "spearman_pooled", "spearman_within_episode")
 UNITS = {
@@ -119,17 +121,17 @@ def stages_of(config: TrialConfig) -> list[Stage]:
         return {**asdict(result), "teacher": {"name": teacher.name, "digest": teacher.digest}}
 
     def fit(report: Report, run: Run) -> dict[str, Any]:
-        return asdict(
-            fit_student(
-                config.student,
-                out / "labels",
-                out / "student",
-                seed=config.seed,
-                report=report,
-                mlflow_run=(run.tracking_uri, run.run_id),
-                prompts=config.task.prompts,
-            )
+        fitted = fit_student(
+            config.student,
+            out / "labels",
+            out / "student",
+            seed=config.seed,
+            report=report,
+            mlflow_run=(run.tracking_uri, run.run_id),
+            prompts=config.task.prompts,
         )
+        run.log_file(write_student_page(out / "student", [read_manifest(out / "labels")]), "student")
+        return asdict(fitted)
 
     def train(report: Report, run: Run) -> dict[str, Any]:
         def log(evaluation: Mapping[str, Any]) -> None:

@@ -3,44 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
-
-import numpy as np
-from numpy.typing import NDArray
 
 from datamodules.errors import DataError
 from datamodules.results import read_json
+from lightning_modules.held_out import HELD_OUT, HeldOut, read_held_out
 from rllib_envs.evaluations import EVALUATIONS, Evaluation, read_evaluations
-
-
-@dataclass(frozen=True)
-class RewardedFrame:
-    """A held-out frame and what student and teacher said of it."""
-
-    pixels: NDArray[np.uint8]
-    """(P, P, 3) RGB"""
-    student: float
-    """raw reward scale"""
-    teacher: float
-    """raw reward scale"""
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Student and teacher on the test split's episodes, one entry a frame, rewards on the raw scale."""
-
-    student: NDArray[np.float64]
-    """(N,)"""
-    teacher: NDArray[np.float64]
-    """(N,)"""
-    episode: NDArray[np.int64]
-    """(N,) the episode's number in the data set"""
-    step: NDArray[np.int64]
-    """(N,) agent decisions since the episode's start"""
-    highest: tuple[RewardedFrame, ...]
-    """frames with the highest teacher reward, best first"""
-    lowest: tuple[RewardedFrame, ...]
-    """frames with the lowest teacher reward, worst first"""
 
 
 @dataclass(frozen=True)
@@ -92,7 +59,7 @@ def read_trial(folder: Path) -> TrialFiles:
         folder=folder,
         result=_json(folder / "result.json"),
         student=_json(folder / "student" / "student.json"),
-        held_out=_held_out(folder / "student" / "held_out.npz"),
+        held_out=read_held_out(folder / "student") if (folder / "student" / HELD_OUT).exists() else None,
         evaluations=read_evaluations(folder / "agent" / EVALUATIONS),
         agent=_json(folder / "agent" / "agent.json"),
         training=_json(folder / "agent" / "result.json"),
@@ -105,30 +72,6 @@ def _json(path: Path) -> dict[str, Any]:
         return read_json(path) if path.exists() else {}
     except ValueError as error:
         raise _damaged(path, error) from error
-
-
-def _held_out(path: Path) -> HeldOut | None:
-    if not path.exists():
-        return None
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return HeldOut(
-                student=arrays["student"].astype(np.float64),
-                teacher=arrays["teacher"].astype(np.float64),
-                episode=arrays["episode"].astype(np.int64),
-                step=arrays["step"].astype(np.int64),
-                highest=_frames(arrays["top_frames"], arrays["top_student"], arrays["top_teacher"]),
-                lowest=_frames(arrays["bottom_frames"], arrays["bottom_student"], arrays["bottom_teacher"]),
-            )
-    except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
-        raise _damaged(path, error) from error
-
-
-def _frames(
-    frames: NDArray[np.uint8], student: NDArray[np.floating], teacher: NDArray[np.floating]
-) -> tuple[RewardedFrame, ...]:
-    rows = zip(frames, student, teacher, strict=True)
-    return tuple(RewardedFrame(pixels, float(said), float(asked)) for pixels, said, asked in rows)
 
 
 def _damaged(path: Path, error: Exception) -> DataError:

@@ -46,7 +46,7 @@ def measure() -> dict[str, Any]:
 
 def _measure(labels: Path, report: Report) -> dict[str, Any]:
     report(0, 4, "making labels")
-    megabytes = _make_labels(labels) / MIB
+    megabytes = make_labels(labels, SAMPLES, EPISODE_STEPS) / MIB
     report(1, 4, "filling the cache")
     fill_seconds = _fill_cache(labels)
     report(2, 4, "loading by turns")
@@ -71,8 +71,8 @@ def _measure(labels: Path, report: Report) -> dict[str, Any]:
     }
 
 
-def _make_labels(labels: Path) -> int:
-    """Write the labelled data set; returns the bytes of its shards."""
+def make_labels(labels: Path, samples: int, episode_steps: int) -> int:
+    """Write a labelled data set of so many frames and its one prompt; returns the bytes of its shards."""
     simulator, generator = make_simulator(TASK), np.random.default_rng(0)
     pictures = []
     for _ in range(DRAWN):
@@ -85,18 +85,19 @@ def _make_labels(labels: Path) -> int:
     embeddings = [encode_embedding(vector, "drawn") for vector in vectors.astype(np.float16)]
 
     def sample(number: int) -> tuple[str, Members]:
-        episode, step = divmod(number, EPISODE_STEPS)
+        episode, step = divmod(number, episode_steps)
         whole = Sample(episode, step, state, true_reward=0.0, policy="random", seed=0, task=TASK.name)
         drawn = number % DRAWN
         return whole.key, {FRAME: pictures[drawn], EMBEDDING: embeddings[drawn], **encode(whole)}
 
     labels.mkdir(parents=True)
     shards: list[ShardEntry] = []
-    for start in range(0, SAMPLES, SHARD_SAMPLES):
-        numbers = range(start, min(start + SHARD_SAMPLES, SAMPLES))
+    for start in range(0, samples, SHARD_SAMPLES):
+        numbers = range(start, min(start + SHARD_SAMPLES, samples))
         shards.append(write_shard(labels / SHARD_NAME.format(len(shards)), map(sample, numbers)))
     teacher = TeacherEntry(name="none", digest="0" * 64, dims=(DIM,), precision="float32")
-    Manifest(TASK, {"policy": "random"}, tuple(shards), teacher, source="0" * 64).write(labels)
+    prompts = {TASK.prompts.goal[0]: vectors[0].tolist()}
+    Manifest(TASK, {"policy": "random"}, tuple(shards), teacher, source="0" * 64, prompts=prompts).write(labels)
     return sum(shard.bytes for shard in shards)
 
 

@@ -175,6 +175,8 @@ def test_a_new_prompt_leaves_the_decoded_frames_alone(tmp_path: Path) -> None:
         ({"batch_size": 0}, "batch_size is 0"),
         ({"data_fraction": 0.0}, "data_fraction is 0.0"),
         ({"data_fraction": 1.5}, "data_fraction is 1.5"),
+        ({"strata": 0}, "strata is 0"),
+        ({"strata": 5, "cache": False}, r"strata is 5 and data\.cache is false.*set strata to 1, or cache to true"),
         ({"num_workers": -1}, "num_workers is -1"),
         ({"damaged": "ignore"}, "damaged is 'ignore'"),
         ({"damaged": "skip", "most_damaged": 1.5}, "most_damaged is 1.5"),
@@ -239,6 +241,16 @@ def test_frames_are_streamed_where_there_is_no_room(
     assert len(keys_of(module.train_dataloader())) == 80
     assert not (tmp_path / "small").exists()
     assert "decoded anew in every epoch: 100 decoded frames take 0.0 GiB" in caplog.text
+
+
+def test_strata_without_room_or_rewards_are_refused(
+    labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SettingsError, match=r"strata is 5 and the rewards are unknown: call stratify\(\)"):
+        ready(labels, strata=5).train_dataloader()
+    monkeypatch.setattr(decoded_cache, "FREE_BYTES", 2**60)
+    with pytest.raises(SettingsError, match=r"strata is 5 and 100 decoded frames take .*give data\.cache another"):
+        ready(labels, strata=5, cache=tmp_path / "small")
 
 
 @CACHE_AND_STREAM

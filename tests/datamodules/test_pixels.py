@@ -7,7 +7,7 @@ import torch
 from torchvision.transforms import v2
 
 from datamodules.errors import DataError
-from datamodules.pixels import CHANNEL_MEAN, CHANNEL_STD, check_frames, to_model_input
+from datamodules.pixels import CHANNEL_MEAN, CHANNEL_STD, check_frames, random_shift, to_model_input
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (5, 12, 12, 3), dtype=np.uint8)
 
@@ -49,3 +49,22 @@ def test_valid_frames_pass(frames: np.ndarray) -> None:
 def test_other_frames_are_refused(frames: object, message: str) -> None:
     with pytest.raises(DataError, match=message):
         check_frames(frames, 84)  # type: ignore[arg-type]  # what callers without a type checker pass
+
+
+def test_shifted_frames_are_crops_of_the_frame_with_repeated_edges() -> None:
+    frames = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), np.uint8))
+    torch.manual_seed(0)
+    shifted = random_shift(frames, 2)
+    assert (shifted.shape, shifted.dtype) == (frames.shape, torch.uint8)
+    moves = []
+    for before, after in zip(frames.numpy(), shifted.numpy(), strict=True):
+        padded = np.pad(before, ((2, 2), (2, 2), (0, 0)), mode="edge")
+        crops = {(y, x): padded[y : y + 8, x : x + 8] for y in range(5) for x in range(5)}
+        (move,) = [place for place, crop in crops.items() if (crop == after).all()]
+        moves.append(move)
+    assert {y for y, _ in moves} == {x for _, x in moves} == set(range(5))
+
+
+def test_shift_of_nothing_leaves_frames_as_they_are() -> None:
+    frames = torch.randint(0, 256, (3, 8, 8, 3), dtype=torch.uint8)
+    assert torch.equal(random_shift(frames, 0), frames)

@@ -12,8 +12,9 @@ from datamodules.records import Sample, encode
 from datamodules.shards import write_shard
 from datamodules.tasks import Prompts, RenderSettings, Task
 from lightning_modules.fidelity import Fidelity
+from lightning_modules.losses import HeadName
 from lightning_modules.rewards import Standardisation
-from lightning_modules.student_files import StudentCard
+from lightning_modules.student_files import StudentCard, StudentTarget
 from lightning_modules.student_network import StudentNetwork
 from tests.data_sets import TASK as CARTPOLE
 
@@ -23,6 +24,7 @@ TASK = replace(
     CARTPOLE, prompts=Prompts((GOAL,), (BASELINE,), 0.0), render=RenderSettings(frame_pixels=PIXELS, teacher_pixels=48)
 )
 SENTENCES: dict[str, NDArray[np.float64]] = {GOAL: np.eye(DIM)[0], BASELINE: np.eye(DIM)[1], OTHER: -np.eye(DIM)[0]}
+TEACHER = TeacherEntry(name="tiny/known", digest="0" * 64, dims=(DIM,), precision="float32")
 FIDELITY = Fidelity(0.9, 0.8, 0.7, 0.85, 0.2, 0.1, 50)
 
 
@@ -65,8 +67,9 @@ def write_labels(
         for start in range(0, len(samples), samples_per_shard)
     )
     prompts = {sentence: np.tile(vector, clips).tolist() for sentence, vector in SENTENCES.items()}
-    teacher = TeacherEntry(name="tiny/known", digest="0" * 64, dims=(DIM,) * clips, precision="float32")
-    Manifest(task, {"policy": "random"}, shards, teacher, source="1" * 64, prompts=prompts).write(folder)
+    Manifest(
+        task, {"policy": "random"}, shards, replace(TEACHER, dims=(DIM,) * clips), source="1" * 64, prompts=prompts
+    ).write(folder)
     return folder
 
 
@@ -86,16 +89,21 @@ def _sample(episode: int, step: int, task: str, clips: int) -> Sample:
     )
 
 
-def made_student(seed: int = 0) -> tuple[StudentNetwork, StudentCard]:
+def made_student(
+    seed: int = 0, *, head: HeadName = "reward", members: int = 1, shared_backbone: bool = False
+) -> tuple[StudentNetwork, StudentCard]:
     """A student with random weights and used normalisation statistics, in eval mode, and its card."""
     torch.manual_seed(seed)
+    prompts = Prompts((GOAL,), (BASELINE,), 0.5)
     card = StudentCard(
-        task=TASK.name,
         backbone="test_efficientnet",
         pixels=PIXELS,
+        head=head,
         head_width=8,
-        prompts=Prompts((GOAL,), (BASELINE,), 0.5),
-        standardisation=Standardisation(mean=0.3, std=0.05),
+        members=members,
+        shared_backbone=shared_backbone,
+        targets=(StudentTarget(TASK.name, prompts, (Standardisation(mean=0.3, std=0.05),), FIDELITY),),
+        teacher=TEACHER,
         manifest_digest="2" * 64,
         fidelity=FIDELITY,
     )

@@ -1,6 +1,6 @@
 """Measures of fidelity against scipy, brute force and values by hand."""
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from datamodules.errors import DataError
+from lightning_modules import fidelity
 from lightning_modules.fidelity import (
     epic_distance,
     measure_fidelity,
+    order_accuracy_by_margin,
     pairwise_order_accuracy,
     pearson_by_episode,
     ranks_by_episode,
@@ -117,3 +119,43 @@ def test_constant_sides_of_an_episode() -> None:
     varied = np.array([1.0, 2, 3, 3, 2, 1])
     np.testing.assert_array_equal(pearson_by_episode(constant, varied, episode), [0.0, 0.0])
     assert np.isnan(pearson_by_episode(varied, constant, episode)).all()
+
+
+def test_order_accuracy_by_margin_is_that_of_counting_every_pair() -> None:
+    student, teacher, _ = related_rewards(decimals=2)
+    scale = teacher.std()
+    margins = [0.0, 0.1, 0.25, 0.5, 1.0, 2.0, np.inf]
+    points: list[list[float]] = [[] for _ in margins[:-1]]
+    for i, j in combinations(range(len(teacher)), 2):
+        for number, (low, high) in enumerate(pairwise(margins)):
+            if low < abs(teacher[i] - teacher[j]) / scale <= high:
+                right = (student[i] > student[j]) == (teacher[i] > teacher[j])
+                points[number].append(0.5 if student[i] == student[j] else float(right))
+    found = order_accuracy_by_margin(student, teacher)
+    assert [(each.low, each.high, each.pairs) for each in found] == [
+        (low, high if high < np.inf else None, len(own))
+        for (low, high), own in zip(pairwise(margins), points, strict=True)
+    ]
+    given = [each.accuracy for each in found if each.pairs]
+    assert given == pytest.approx([np.mean(own) for own in points if own])
+    whole = sum(each.accuracy * each.pairs for each in found if each.accuracy is not None)
+    assert whole / sum(each.pairs for each in found) == pytest.approx(pairwise_order_accuracy(student, teacher))
+
+
+def test_drawn_pairs_tell_nearly_the_same_as_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    student, teacher, _ = related_rewards(size=1000, decimals=8)
+    exact = order_accuracy_by_margin(student, teacher)
+    assert sum(each.pairs for each in exact) == 1000 * 999 // 2
+    monkeypatch.setattr(fidelity, "MOST_PAIRS", 200_000)
+    monkeypatch.setattr(fidelity, "PAIRS_AT_ONCE", 30_000)
+    drawn = order_accuracy_by_margin(student, teacher, seed=1)
+    assert sum(each.pairs for each in drawn) == 200_000
+    for one, other in zip(exact, drawn, strict=True):
+        # five standard errors of a share, at most
+        assert one.accuracy == pytest.approx(other.accuracy, abs=5 * 0.5 / np.sqrt(other.pairs))
+    assert order_accuracy_by_margin(student, teacher, seed=1) == drawn
+
+
+def test_a_teacher_without_differences_has_no_pairs_to_order() -> None:
+    found = order_accuracy_by_margin(np.arange(4.0), np.ones(4))
+    assert {(each.accuracy, each.pairs) for each in found} == {(None, 0)}

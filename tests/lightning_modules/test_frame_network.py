@@ -14,3 +14,9 @@ def test_frames_go_the_way_that_training_frames_went() -> None:
     with torch.inference_mode():
         expected = network(to_model_input(frames))
         torch.testing.assert_close(FrameNetwork(network, card.pixels)(frames), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_its_batch_normalisation_never_learns_though_an_export_restores_the_mode_it_found() -> None:
+    network, card = made_student()
+    with_frames = FrameNetwork(network, card.pixels)
+    assert [name for name, module in with_frames.named_modules() if module.training] == []

@@ -1,5 +1,7 @@
 """Folding batch normalisation changes nothing but the number of layers."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -8,10 +10,10 @@ from lightning_modules.fused import fuse_batch_norm
 from lightning_modules.student_network import StudentNetwork
 
 
-def trained_like(backbone: str) -> StudentNetwork:
+def trained_like(backbone: str, **kind: Any) -> StudentNetwork:
     """A network whose normalisation statistics are not those of a fresh one."""
     torch.manual_seed(0)
-    network = StudentNetwork(backbone, 32, 8)
+    network = StudentNetwork(backbone, 32, 8, **kind)
     for _ in range(3):
         network(2 + torch.randn(8, 3, 32, 32))
     return network.eval()
@@ -31,6 +33,15 @@ def test_outputs_stay_the_same_without_batch_norm(backbone: str) -> None:
     assert count(fused) == 0
     torch.testing.assert_close(fused(frames), expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(network(frames), expected)  # the original is as it was
+
+
+@pytest.mark.parametrize("kind", [{"dims": (5, 3)}, {"members": 2}, {"members": 2, "shared_backbone": True}])
+def test_embedding_heads_and_ensembles_are_folded_too(kind: dict[str, Any]) -> None:
+    network = trained_like("test_efficientnet", **kind)
+    frames = torch.randn(4, 3, 32, 32)
+    fused = fuse_batch_norm(network)
+    assert count(fused) == 0
+    torch.testing.assert_close(fused(frames), network(frames), rtol=1e-4, atol=1e-5)
 
 
 def test_network_without_batch_norm_is_left_alone() -> None:

@@ -71,7 +71,7 @@ def test_graph_takes_frames_of_any_batch_size() -> None:
         "tensor(uint8)",
         ["batch", card.pixels, card.pixels, 3],
     )
-    assert (outputs.name, outputs.type, outputs.shape) == ("outputs", "tensor(float)", ["batch"])
+    assert (outputs.name, outputs.type, outputs.shape) == ("outputs", "tensor(float)", ["batch", 1])
 
 
 class Embedding(nn.Module):
@@ -150,7 +150,7 @@ BACKBONES = (
 def test_backbone_gives_the_same_numbers_as_a_graph(backbone: str) -> None:
     torch.manual_seed(0)
     network = StudentNetwork(backbone, 84)
-    network.head[2].weight.data *= 100  # differences would vanish in the small outputs of an unfitted head
+    network.heads[0][2].weight.data *= 100  # differences would vanish in the small outputs of an unfitted head
     with_84 = FrameNetwork(network.eval(), 84)
     content = export_onnx(with_84)
     for runtime in ("onnx", "openvino"):

@@ -4,20 +4,31 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
-from datamodules.errors import DataError
+from datamodules.errors import DataError, SettingsError
 from datamodules.pixels import to_model_input
 from datamodules.tasks import Prompts
 from lightning_modules.reward_function import RandomReward, RewardFunction, StudentReward, TeacherReward
 from lightning_modules.rewards import Standardisation
+from lightning_modules.student_embeddings import StudentEmbeddings
 from lightning_modules.student_files import save_student
-from tests.lightning_modules.students import PIXELS, made_student
+from tests.lightning_modules.students import (
+    BASELINE,
+    DIM,
+    GOAL,
+    OTHER,
+    PIXELS,
+    SENTENCES,
+    TASK,
+    TEACHER,
+    made_student,
+)
 
 ROOT = Path(__file__).parents[2]
 FRAMES = np.random.default_rng(0).integers(0, 256, (5, PIXELS, PIXELS, 3), dtype=np.uint8)
@@ -33,6 +44,7 @@ class FirstPixelTeacher:
     """Embeds a frame by its first pixel alone, so that a wrong frame, order or index shows."""
 
     dims = (2,)
+    digest = "3" * 64
     SENTENCES: ClassVar = {"goal": (1.0, 0.0), "baseline": (0.6, 0.8)}
 
     def embed_frames(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -46,7 +58,7 @@ class FirstPixelTeacher:
 def test_student_gives_what_its_network_gives(folder: Path) -> None:
     network, _ = made_student()
     with torch.inference_mode():
-        expected = network(to_model_input(FRAMES)).numpy()
+        expected = network(to_model_input(FRAMES))[:, 0].numpy()
     rewards = StudentReward.load(folder, runtime="torch")(FRAMES)
     assert rewards.dtype == np.float32
     np.testing.assert_allclose(rewards, expected, rtol=1e-4, atol=1e-5)
@@ -62,6 +74,107 @@ def test_raw_reward_undoes_the_standardisation(folder: Path) -> None:
     reward = StudentReward.load(folder)
     np.testing.assert_allclose(reward.raw(FRAMES), reward(FRAMES) * 0.05 + 0.3, rtol=1e-5)
     assert reward.raw(FRAMES).dtype == np.float32
+
+
+@pytest.mark.parametrize("shared_backbone", [False, True])
+def test_ensemble_gives_the_mean_of_its_members_and_their_spread(tmp_path: Path, shared_backbone: bool) -> None:
+    network, card = made_student(members=3, shared_backbone=shared_backbone)
+    save_student(tmp_path, network, card)
+    with torch.inference_mode():
+        expected = network(to_model_input(FRAMES)).numpy()
+    assert (expected.std(axis=1) > 0).all()
+    reward = StudentReward.load(tmp_path, runtime="torch")
+    np.testing.assert_allclose(reward(FRAMES), expected.mean(axis=1), rtol=1e-4, atol=1e-5)
+    mean, spread = reward.mean_and_spread(FRAMES)
+    np.testing.assert_array_equal(mean, reward(FRAMES))
+    np.testing.assert_allclose(spread, expected.std(axis=1), rtol=1e-3, atol=1e-5)
+
+
+def test_single_student_has_no_spread(folder: Path) -> None:
+    assert not StudentReward.load(folder).mean_and_spread(FRAMES)[1].any()
+
+
+def test_prompts_of_the_fit_may_be_given_to_a_reward_head_and_no_others(folder: Path) -> None:
+    own = made_student()[1].target_of().prompts
+    expected = StudentReward.load(folder, runtime="torch")(FRAMES)
+    np.testing.assert_array_equal(StudentReward.load(folder, runtime="torch", prompts=own)(FRAMES), expected)
+    with pytest.raises(SettingsError, match=r"has no other: 'a dark square' with alpha 0 .*--model\.head embedding"):
+        StudentReward.load(folder, prompts=Prompts((OTHER,)))
+
+
+SAMPLE = np.random.default_rng(1).normal(size=(64, DIM)).astype(np.float32)
+SAMPLE = (SAMPLE / np.linalg.norm(SAMPLE, axis=1, keepdims=True)).astype(np.float16)
+
+
+@pytest.fixture
+def embedding_folder(tmp_path: Path) -> Path:
+    """A student with an embedding head that knows all SENTENCES but OTHER."""
+    sentences = {key: vector.astype(np.float32) for key, vector in SENTENCES.items() if key != OTHER}
+    embeddings = StudentEmbeddings(sentences, {TASK.name: SAMPLE})
+    save_student(tmp_path, *made_student(head="embedding"), embeddings)
+    return tmp_path
+
+
+def embeddings_of_frames() -> NDArray[np.float64]:
+    with torch.inference_mode():
+        embeddings: NDArray[np.float64] = (
+            made_student(head="embedding")[0](to_model_input(FRAMES))[:, 0].double().numpy()
+        )
+    return embeddings
+
+
+@pytest.mark.parametrize("runtime", ["torch", "auto"])
+def test_embedding_head_gives_the_reward_of_any_prompt(embedding_folder: Path, runtime: Any) -> None:
+    reward = StudentReward.load(embedding_folder, runtime, prompts=Prompts((BASELINE,)))  # alpha 0: the cosine
+    similarity, sample = embeddings_of_frames() @ SENTENCES[BASELINE], SAMPLE.astype(np.float64) @ SENTENCES[BASELINE]
+    tolerance = 1e-3 if runtime == "torch" else 0.1
+    np.testing.assert_allclose(reward(FRAMES), (similarity - sample.mean()) / sample.std(), atol=tolerance)
+    np.testing.assert_allclose(reward.raw(FRAMES), similarity, atol=tolerance)
+
+
+def test_embedding_head_has_the_prompts_and_the_scale_of_its_fit_unless_others_are_given(
+    embedding_folder: Path,
+) -> None:
+    reward, own = StudentReward.load(embedding_folder, "torch"), made_student()[1].target_of()
+    expected = TeacherReward(KnownTeacher(), own.prompts, own.scales)
+    np.testing.assert_allclose(reward(FRAMES), expected(FRAMES), atol=1e-3)
+
+
+class KnownTeacher:
+    """Embeds frames as the student of `embedding_folder` does, and the sentences of SENTENCES."""
+
+    dims = (DIM,)
+    digest = TEACHER.digest
+
+    def embed_frames(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return embeddings_of_frames().astype(np.float32)
+
+    def embed_prompts(self, sentences: Sequence[str]) -> NDArray[np.float32]:
+        return np.array([SENTENCES[sentence] for sentence in sentences], np.float32)
+
+
+def test_new_sentence_is_embedded_by_the_teacher_once_and_kept(embedding_folder: Path) -> None:
+    prompts = Prompts((OTHER,))
+    with pytest.raises(DataError, match=r"does not know .* 'a dark square': give the teacher .*'a bright square'"):
+        StudentReward.load(embedding_folder, prompts=prompts)
+    first = StudentReward.load(embedding_folder, "torch", prompts=prompts, teacher=KnownTeacher())(FRAMES)
+    np.testing.assert_array_equal(StudentReward.load(embedding_folder, "torch", prompts=prompts)(FRAMES), first)
+
+
+def test_sentence_of_another_teacher_is_refused(embedding_folder: Path) -> None:
+    other = KnownTeacher()
+    other.digest = "5" * 64
+    with pytest.raises(DataError, match=r"learned from tiny/known .* not from the teacher given \(weights 555"):
+        StudentReward.load(embedding_folder, prompts=Prompts((OTHER,)), teacher=other)
+
+
+def test_embedding_head_without_its_embeddings_is_refused(embedding_folder: Path) -> None:
+    (embedding_folder / "embeddings.safetensors").write_bytes(b"")
+    with pytest.raises(DataError, match=r"embeddings\.safetensors is missing or damaged.*fit"):
+        StudentReward.load(embedding_folder)
+    StudentEmbeddings({GOAL: np.ones(3, np.float32)}, {TASK.name: SAMPLE}).write(embedding_folder)
+    with pytest.raises(DataError, match=r"does not fit its student in 'a bright square' \(embeddings have length 8"):
+        StudentReward.load(embedding_folder)
 
 
 def test_rewards_can_be_written_to(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import pickle
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from datamodules.errors import DataError, UnknownNameError
+from datamodules.errors import DataError, SettingsError, UnknownNameError
 from lightning_modules.student_files import CARD, WEIGHTS, load_student, read_card, save_student
 from tests.lightning_modules.students import FIDELITY, PIXELS, made_student
 
@@ -27,8 +27,17 @@ def edit(folder: Path, **changes: Any) -> None:
     (folder / CARD).write_text(json.dumps(content))
 
 
-def test_student_comes_back_as_it_was(folder: Path) -> None:
-    network, card = made_student()
+def target(**changes: Any) -> dict[str, Any]:
+    """A change of the card's only target."""
+    (own,) = json.loads(json.dumps(asdict(made_student()[1])))["targets"]
+    return {"targets": [{**own, **changes}]}
+
+
+@pytest.mark.parametrize("kind", [{}, {"head": "embedding"}, {"members": 3}, {"members": 2, "shared_backbone": True}])
+def test_student_comes_back_as_it_was(tmp_path: Path, kind: dict[str, Any]) -> None:
+    folder = tmp_path
+    network, card = made_student(**kind)
+    save_student(folder, network, card)
     loaded, loaded_card = load_student(folder)
     assert loaded_card == card
     frames = torch.randn(4, 3, PIXELS, PIXELS)
@@ -37,7 +46,7 @@ def test_student_comes_back_as_it_was(folder: Path) -> None:
 
 def test_files_are_json_and_safetensors_alone(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {CARD, WEIGHTS}
-    assert json.loads((folder / CARD).read_text())["schema_version"] == 2
+    assert json.loads((folder / CARD).read_text())["schema_version"] == 3
     assert load_file(folder / WEIGHTS).keys() == made_student()[0].state_dict().keys()
 
 
@@ -46,6 +55,17 @@ def test_saving_again_replaces_both_files(folder: Path) -> None:
     save_student(folder, network, card)
     frames = torch.randn(2, 3, PIXELS, PIXELS)
     torch.testing.assert_close(load_student(folder)[0](frames), network(frames))
+
+
+def test_one_of_several_tasks_must_be_named() -> None:
+    _, card = made_student()
+    two = replace(card, targets=(*card.targets, replace(card.targets[0], task="walk")))
+    assert card.target_of() == card.target_of("cartpole_swingup") == two.target_of("cartpole_swingup")
+    assert two.target_of("walk").task == "walk"
+    with pytest.raises(SettingsError, match="several tasks: name one of cartpole_swingup, walk"):
+        two.target_of()
+    with pytest.raises(UnknownNameError, match="unknown task of a student 'run'"):
+        two.target_of("run")
 
 
 def test_folder_without_student_names_the_command(tmp_path: Path) -> None:
@@ -85,23 +105,23 @@ def test_weights_that_are_no_file_are_refused(folder: Path) -> None:
 
 def test_weights_that_are_not_finite_are_named(folder: Path) -> None:
     tensors = load_file(folder / WEIGHTS)
-    tensors["head.2.bias"][0] = torch.nan
+    tensors["heads.0.2.bias"][0] = torch.nan
     save_file(tensors, folder / WEIGHTS)
-    with pytest.raises(DataError, match=r"holds NaN or infinity in head\.2\.bias: fit it again"):
+    with pytest.raises(DataError, match=r"holds NaN or infinity in heads\.0\.2\.bias: fit it again"):
         load_student(folder)
 
 
 def test_weights_of_another_shape_are_listed(folder: Path) -> None:
     tensors = load_file(folder / WEIGHTS)
-    tensors["head.0.bias"] = torch.zeros(5)
-    del tensors["head.2.bias"]
+    tensors["heads.0.0.bias"] = torch.zeros(5)
+    del tensors["heads.0.2.bias"]
     tensors["extra"] = torch.zeros(1, dtype=torch.int64)
     save_file(tensors, folder / WEIGHTS)
     with pytest.raises(DataError, match="in 3 tensors") as caught:
         load_student(folder)
     for line in (
-        "head.0.bias: float32 (5,) instead of float32 (8,)",
-        "head.2.bias: nothing instead of float32 (1,)",
+        "heads.0.0.bias: float32 (5,) instead of float32 (8,)",
+        "heads.0.2.bias: nothing instead of float32 (1,)",
         "extra: int64 (1,) instead of nothing",
     ):
         assert line in str(caught.value)
@@ -110,20 +130,24 @@ def test_weights_of_another_shape_are_listed(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"schema_version": 1}, "schema version 1, this code reads 2"),
-        ({"wings": 2}, r"unknown keys \['wings'\]"),
-        ({"standardisation": {"mean": 0.0}}, r"lacks keys \['standardisation.std'\]"),
-        ({"standardisation": {"mean": 0.0, "std": 0.0}}, "std above 0"),
-        ({"standardisation": {"mean": "a", "std": 1.0}}, "student.json"),
-        ({"fidelity": None}, "lacks keys"),
-        ({"prompts": {"goal": [], "baseline": [], "alpha": 0.0}}, "prompts.goal is empty"),
-        ({"pixels": "84"}, 'pixels is "84", not of type int'),
+        ({"schema_version": 1}, "schema version 1, this code reads 3"),
+        ({"wings": 2}, "wings: unexpected keyword argument"),
+        (target(scales=[{"mean": 0.0}]), r"targets\.0\.scales\.0\.std: field required"),
+        (target(scales=[{"mean": 0.0, "std": 0.0}]), "std above 0"),
+        (target(scales=[{"mean": "a", "std": 1.0}]), r"targets\.0\.scales\.0\.mean: .* number, not 'a'"),
+        (target(scales=[]), "has 0 scales and its teacher 1 CLIPs"),
+        ({"targets": []}, "the number of targets is 0"),
+        ({"fidelity": None}, "fidelity: "),
+        (target(prompts={"goal": [], "baseline": [], "alpha": 0.0}), "prompts.goal is empty"),
+        ({"pixels": "84"}, "pixels: input should be a valid integer, not '84'"),
         ({"pixels": 100_000}, "pixels is 100000, it must lie between 16 and 512"),
-        ({"head_width": 0}, "head_width is 0, it must be at least 1"),
-        ({"prompts": {"goal": "a", "baseline": [], "alpha": 0.0}}, 'prompts.goal is "a", not a list of sentences'),
-        ({"prompts": {"goal": ["a"], "baseline": [1], "alpha": 0.0}}, r"prompts.baseline is \[1\], not a list"),
-        ({"prompts": {"goal": ["a"], "baseline": [], "alpha": 2.0}}, "alpha is 2.0"),
-        ({"fidelity": {**asdict(FIDELITY), "epic": "low"}}, 'fidelity.epic is "low", not a number'),
+        ({"head_width": 0}, "head_width is 0, it must lie between 1"),
+        ({"members": 33}, "members is 33, it must lie between 1 and 32"),
+        ({"head": "tail"}, "head: input should be 'reward' or 'embedding', not 'tail'"),
+        (target(prompts={"goal": "a", "baseline": [], "alpha": 0.0}), r"prompts\.goal: .* array, not 'a'"),
+        (target(prompts={"goal": ["a"], "baseline": [1], "alpha": 0.0}), r"prompts\.baseline\.0: .* string, not 1"),
+        (target(prompts={"goal": ["a"], "baseline": [], "alpha": 2.0}), "alpha is 2.0"),
+        ({"fidelity": {**asdict(FIDELITY), "epic": "low"}}, r"fidelity\.epic: .* number, not 'low'"),
     ],
 )
 def test_wrong_cards_are_refused(folder: Path, changes: dict[str, Any], message: str) -> None:

@@ -7,11 +7,16 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 
 from datamodules.errors import DataError, SettingsError, UnknownNameError
-from datamodules.tasks import RenderSettings, Task
+from datamodules.manifest import TeacherEntry
+from datamodules.pixels import to_model_input
+from datamodules.tasks import Prompts, RenderSettings, Task
 from lightning_modules.reward_function import RandomReward, StudentReward
+from lightning_modules.student_embeddings import StudentEmbeddings
 from lightning_modules.student_files import WEIGHTS, save_student
+from lightning_modules.teacher import ClipTeacher
 from rllib_envs.agent_files import AgentCard
 from rllib_envs.agent_reward import SCALE_FRAMES, check_reward, make_reward, measure_teacher_scales, random_frames
 from rllib_envs.settings import SacSettings
@@ -23,14 +28,17 @@ SAC = SacSettings()
 
 @pytest.fixture
 def small_pole(pole: Task) -> Task:
-    return replace(pole, render=RenderSettings(frame_pixels=PIXELS, teacher_pixels=48))
+    prompts = made_student()[1].target_of().prompts
+    return replace(pole, prompts=prompts, render=RenderSettings(frame_pixels=PIXELS, teacher_pixels=48))
 
 
 @pytest.fixture
 def student(small_pole: Task, tmp_path: Path) -> Path:
     """A student with random weights, of the task `small_pole`."""
     network, card = made_student()
-    save_student(tmp_path / "student", network, replace(card, task=small_pole.name))
+    save_student(
+        tmp_path / "student", network, replace(card, targets=(replace(card.targets[0], task=small_pole.name),))
+    )
     return tmp_path / "student"
 
 
@@ -74,13 +82,50 @@ def test_a_reward_without_its_source_names_the_option(pole: Task, reward: Any, o
 
 
 def test_a_student_of_another_task_or_size_is_refused(small_pole: Task, student: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="fitted for task 'pole', not 'walk'"):
+    with pytest.raises(DataError, match="fitted for 'pole', not 'walk'"):
         check_reward(AgentCard(replace(small_pole, name="walk"), "student", SAC, 0, student=student))
     larger = replace(small_pole, render=RenderSettings(frame_pixels=84))
     with pytest.raises(DataError, match="frames of 32 pixels"):
         check_reward(AgentCard(larger, "student", SAC, 0, student=student))
     with pytest.raises(DataError, match="fit"):
         check_reward(AgentCard(small_pole, "student", SAC, 0, student=tmp_path / "nowhere"))
+
+
+def test_prompts_that_a_reward_head_was_not_fitted_to_are_refused(small_pole: Task, student: Path) -> None:
+    other = replace(small_pole, prompts=Prompts(("a pole hanging down",)))
+    with pytest.raises(SettingsError, match=r"fitted to the reward of 'a bright square' .* 'a pole hanging down' with"):
+        check_reward(AgentCard(other, "student", SAC, 0, student=student))
+
+
+def test_an_embedding_head_takes_the_tasks_prompts_and_the_teacher_embeds_new_ones(
+    small_pole: Task, tmp_path: Path
+) -> None:
+    teacher = write_clip(tmp_path, "agent-test-clip", 1)
+    clip = ClipTeacher(teacher)
+    network, card = made_student(head="embedding")
+    own = card.targets[0].prompts
+    card = replace(
+        card,
+        targets=(replace(card.targets[0], task=small_pole.name),),
+        teacher=TeacherEntry(clip.name, clip.digest, clip.dims, "float32"),
+    )
+    network = card.network().eval()
+    sentences = dict(zip((*own.goal, *own.baseline), clip.embed_prompts((*own.goal, *own.baseline)), strict=True))
+    sample = clip.embed_frames(np.random.default_rng(0).integers(0, 256, (20, 48, 48, 3), np.uint8))
+    student = tmp_path / "student"
+    save_student(student, network, card, StudentEmbeddings(sentences, {small_pole.name: sample.astype(np.float16)}))
+    other = replace(small_pole, prompts=Prompts(("a pole hanging down",)))
+    with pytest.raises(DataError, match=r"does not know .* 'a pole hanging down': give the teacher"):
+        check_reward(AgentCard(other, "student", SAC, 0, student=student))
+    checked = check_reward(AgentCard(other, "student", SAC, 0, student=student, teacher=teacher))
+    frames = np.random.default_rng(1).integers(0, 256, (3, PIXELS, PIXELS, 3), np.uint8)
+    reward = make_reward(checked)
+    assert reward is not None
+    with torch.inference_mode():
+        embeddings = network(to_model_input(torch.from_numpy(frames)))[:, 0].numpy()
+    (goal,) = clip.embed_prompts(["a pole hanging down"])
+    standardised = (embeddings @ goal - (sample @ goal).mean()) / (sample @ goal).std()
+    np.testing.assert_allclose(reward(frames), standardised, atol=0.1 * np.abs(standardised).max())
 
 
 def test_random_frames_differ_within_an_episode_and_repeat_with_the_seed(small_pole: Task) -> None:

@@ -20,7 +20,11 @@ TASK = read_conf(Task, ROOT / "conf/tasks/cartpole_swingup.yaml")
 
 def test_it_was_fitted_to_the_task_as_it_is_shipped() -> None:
     card = read_card(STUDENT)
-    assert (card.task, card.pixels, card.prompts) == (TASK.name, TASK.render.frame_pixels, TASK.prompts)
+    assert (card.target_of().task, card.pixels, card.target_of().prompts) == (
+        TASK.name,
+        TASK.render.frame_pixels,
+        TASK.prompts,
+    )
     assert card.fidelity.spearman_within_episode > 0.95
 
 

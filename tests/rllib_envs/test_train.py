@@ -15,6 +15,7 @@ from datamodules.tasks import Task
 from lightning_modules.settings import TeacherSettings
 from lightning_modules.student_files import save_student
 from rllib_envs.agent_files import AgentCard, load_policy
+from rllib_envs.agent_reward import SCALE_FRAMES
 from rllib_envs.evaluate import RANDOM_EPISODES, evaluate_agent
 from rllib_envs.reward_env import RewardVectorEnv
 from rllib_envs.settings import SacSettings
@@ -74,8 +75,8 @@ def test_a_student_trains_an_agent_and_everything_is_written(pole: Task, tmp_pat
     assert all(seconds > 0 for seconds in result.costs.values())
     assert sum(result.costs.values()) == pytest.approx(result.seconds, abs=0.1)
     assert result.updates == int((result.steps - SAC.learning_starts) * SAC.updates_per_step)
-    # only the judge asks: of every evaluation, two episodes of five decisions
-    assert result.teacher_queries == len(lines) * 2 * 5
+    # only the judge asks: to find its scale, as it is not the student's teacher, and in every evaluation's two episodes
+    assert result.teacher_queries == SCALE_FRAMES + len(lines) * 2 * task.episode_steps
     assert read_json(out / "result.json")["steps"] == result.steps
     assert reports[0] == (0, SAC.total_steps)
     assert reports[-1] == (SAC.total_steps, SAC.total_steps)

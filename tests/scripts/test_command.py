@@ -29,7 +29,7 @@ from lightning_modules.settings import TeacherSettings
 from scripts.command import run
 
 
-def roll(task: Task, out: Path, seed: int = 0, teacher: TeacherSettings | None = None) -> Path:
+def roll(task: Task, out: Path, seed: int = 0, teacher: TeacherSettings | None = None, loud: bool = False) -> Path:
     """Roll something.
 
     The exact command:
@@ -40,8 +40,10 @@ def roll(task: Task, out: Path, seed: int = 0, teacher: TeacherSettings | None =
         task: what to learn
         out: the folder to write
         seed: where chance starts
+        loud: shout
     """
-    print(f"rolling {task.name} with seed {seed}")
+    name = task.name.upper() if loud else task.name
+    print(f"rolling {name} with seed {seed}")
     if seed == 1:
         raise ZeroDivisionError("a bug, not a mistake")
     while seed == 2:
@@ -88,6 +90,14 @@ def test_path_of_the_result_is_the_last_line(folder: Path) -> None:
     code, stdout, stderr = outcome(folder, *GOOD, "--seed=7")
     assert (code, stderr) == (0, "")
     assert stdout.splitlines() == ["rolling pole with seed 7", "runs/x/result.json"]
+
+
+@pytest.mark.parametrize(
+    ("flag", "name"), [(("--loud",), "POLE"), (("--loud", "true"), "POLE"), (("--loud=false",), "pole"), ((), "pole")]
+)
+def test_bare_flag_means_true(folder: Path, flag: tuple[str, ...], name: str) -> None:
+    code, stdout, _ = outcome(folder, *flag, *GOOD)
+    assert (code, stdout.splitlines()[0]) == (0, f"rolling {name} with seed 0")
 
 
 def test_help_teaches_the_command_and_every_field(folder: Path) -> None:

@@ -12,7 +12,10 @@ import pytest
 
 from datamodules.results import versions, write_json
 from datamodules.tasks import Prompts, Task
+from lightning_modules.held_out import HeldOut
 from rllib_envs.simulators import make_simulator
+from tests.lightning_modules.students import write_labels
+from tests.sweeps.fits import OTHER_TASK, fit
 
 TASK = Task(
     name="cartpole_swingup",
@@ -38,6 +41,36 @@ def trial(built_trial: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(built_trial, tmp_path / "trial"))
 
 
+@pytest.fixture(scope="session")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Labels of squares, the task cartpole_swingup by name."""
+    return write_labels(tmp_path_factory.mktemp("squares") / "squares")
+
+
+@pytest.fixture(scope="session")
+def walkers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fewer squares under the name of another task."""
+    return write_labels(tmp_path_factory.mktemp("walkers") / "walkers", episodes=10, task=OTHER_TASK)
+
+
+@pytest.fixture(scope="session")
+def pair(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student of two members with embedding heads, fitted to the squares."""
+    return fit(tmp_path_factory.mktemp("fits") / "pair", squares, head="embedding", members=2)
+
+
+@pytest.fixture(scope="session")
+def single(squares: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student with a reward head, fitted to the squares for one epoch."""
+    return fit(tmp_path_factory.mktemp("fits") / "single", squares, epochs=1)
+
+
+@pytest.fixture(scope="session")
+def both(squares: Path, walkers: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student with a reward head, fitted to both tasks."""
+    return fit(tmp_path_factory.mktemp("fits") / "both", squares, walkers)
+
+
 def build_trial(folder: Path, episodes: int, steps: int) -> Path:
     """Write every file of a trial that its page reads."""
     generator = np.random.default_rng(0)
@@ -45,14 +78,14 @@ def build_trial(folder: Path, episodes: int, steps: int) -> Path:
     teacher = 0.82 + 0.05 * cosines + 0.004 * generator.normal(size=cosines.size)
     student = teacher.mean() + 0.9 * (teacher - teacher.mean()) + 0.008 * generator.normal(size=cosines.size)
     order = np.argsort(teacher)
-    top, bottom = order[::-1][:8], order[:8]
+    top, bottom, worst = order[::-1][:8], order[:8], np.argsort(-np.abs(student - teacher))[:8]
     (folder / "student").mkdir(parents=True)
-    np.savez(
-        folder / "student" / "held_out.npz",
-        **{"student": student, "teacher": teacher, "true_reward": (1 + cosines) / 2, "episode": episode, "step": step},
-        **{"top_frames": frames[top], "top_student": student[top], "top_teacher": teacher[top]},
-        **{"bottom_frames": frames[bottom], "bottom_student": student[bottom], "bottom_teacher": teacher[bottom]},
-    )
+    HeldOut(
+        **{"student": student, "spread": np.zeros_like(student), "teacher": teacher, "true_reward": (1 + cosines) / 2},
+        **{"target": np.zeros_like(episode), "episode": episode, "step": step},
+        **{f"{name}_frames": frames[chosen] for name, chosen in (("top", top), ("bottom", bottom), ("worst", worst))},
+        **{"top": top, "bottom": bottom, "worst": worst},
+    ).write(folder / "student")
     prompts = asdict(TASK.prompts)
     fidelity = {
         "pearson": 0.961,
@@ -65,7 +98,7 @@ def build_trial(folder: Path, episodes: int, steps: int) -> Path:
     }
     write_json(
         folder / "student" / "student.json",
-        {"backbone": "mobilenetv4_conv_small_035", "pixels": 84, "prompts": prompts, "fidelity": fidelity},
+        {"backbone": "mobilenetv4_conv_small_035", "pixels": 84, "fidelity": fidelity},
     )
     costs = {"simulate": 31.5, "render": 42.0, "reward": 18.25, "update": 120.0, "other": 6.5}
     training = {"steps": 12_000, "updates": 6_000, "seconds": 218.25, "costs": costs, "steps_per_second": 55.0}

@@ -1,14 +1,19 @@
 """What benchmarks share, and the rendering benchmark itself in a few rounds."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from torch.utils.data import DataLoader
 
 from datamodules.errors import UnknownNameError
+from datamodules.records import encode_frame
 from datamodules.results import read_json
 from scripts.benchmark import main
-from sweeps.benchmarks import interleaved_medians, loading, rendering, run_benchmark, teacher
+from sweeps.benchmarks import fitting, interleaved_medians, loading, rendering, run_benchmark, teacher
 
 
 def test_peers_take_turns_and_their_medians_are_told_apart() -> None:
@@ -83,3 +88,39 @@ def test_loading_measures_both_ways_on_the_same_frames(tmp_path: Path, monkeypat
     assert result["ratios"]["cache_over_png"] > 0
     assert costs["streamed_frames"] == pytest.approx(2_000, abs=loading.BATCH)
     assert 50 < costs["streaming_peak_resident_mib"] < 4096
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:This process.*fork:DeprecationWarning")
+def test_fitting_measures_fits_beside_the_fastest_plain_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "SAMPLES", 240)
+    monkeypatch.setattr(fitting, "EPISODE_STEPS", 12)
+    small = {"test_efficientnet": 1.0, "efficientnet_b0": 0.2}
+    fits = {name: replace(fitting.FITS[name], data_fraction=share, rounds=1) for name, share in small.items()}
+    assert fits.keys() == fitting.FITS.keys()
+    monkeypatch.setattr(fitting, "FITS", fits)
+    result = read_json(run_benchmark("fitting", tmp_path))
+    for name in fits:
+        rates = {
+            peer: result["medians"][f"{name}_{peer}_frames_per_second"]
+            for peer in ("ours", "ours_bf16", *(f"plain_{processes}_processes" for processes in (0, 1, 2)))
+        }
+        plain = max(rate for peer, rate in rates.items() if peer.startswith("plain"))
+        for peer in ("ours", "ours_bf16"):
+            assert result["ratios"][f"{peer}_over_plain_loop_{name}"] == pytest.approx(rates[peer] / plain)
+            assert rates[peer] > 0
+
+
+def test_plain_loop_learns_from_its_pictures(tmp_path: Path) -> None:
+    (tmp_path / "bright.png").write_bytes(encode_frame(np.full((8, 8, 3), 250, np.uint8)))
+    (tmp_path / "dark.png").write_bytes(encode_frame(np.full((8, 8, 3), 5, np.uint8)))
+    pictures = fitting.PngFrames(tmp_path, torch.tensor([1.0, -1.0]))
+    frame, reward = pictures[0]
+    # (250 / 255 - mean) / std of ImageNet's red channel
+    assert (float(frame[0, 0, 0]), float(reward)) == (pytest.approx((250 / 255 - 0.485) / 0.229), 1.0)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 1))
+    loop = fitting.PlainLoop(network, {"learning_rate": 0.001, "weight_decay": 0.0, "loss": "mse"}, 1.0)
+    for _ in range(100):
+        assert loop.epoch(DataLoader(pictures, batch_size=2)) > 0
+    learned = loop.network(torch.stack([pictures[0][0], pictures[1][0]]))
+    assert learned[:, 0].tolist() == pytest.approx([1.0, -1.0], abs=0.2)

@@ -1,12 +1,14 @@
 """Which drawings a trial has, and which episodes are shown."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from lightning_modules.held_out import HeldOut
 from sweeps.figures import chosen_traces, draw_figures, figures_of_trial
-from sweeps.trial_files import HeldOut, read_trial
+from sweeps.trial_files import read_trial
 
 ALL = {"learning_curve", "student_against_teacher", "episode_traces", "rewards", "stage_seconds", "agent_seconds"}
 
@@ -16,7 +18,15 @@ def held_out(students: list[list[float]]) -> HeldOut:
     count = len(students)
     teacher = np.tile(np.arange(5.0), count)
     step = np.tile(np.arange(5), count)
-    return HeldOut(np.array(students).ravel(), teacher, np.repeat(np.arange(count), 5), step, (), ())
+    return HeldOut(
+        student=np.array(students).ravel(),
+        teacher=teacher,
+        episode=np.repeat(np.arange(count), 5),
+        step=step,
+        **{name: np.zeros(5 * count) for name in ("spread", "true_reward", "target")},
+        **{name: np.arange(0) for name in ("top", "bottom", "worst")},
+        **{f"{name}_frames": np.zeros((0, 8, 8, 3), np.uint8) for name in ("top", "bottom", "worst")},
+    )
 
 
 def test_a_finished_trial_has_every_drawing_as_png(trial: Path) -> None:
@@ -56,6 +66,8 @@ def test_few_episodes_are_all_shown_and_constant_ones_passed_over() -> None:
 def test_steps_of_an_episode_are_put_in_order() -> None:
     shuffled = held_out([[0.0, 1, 2, 3, 4]])
     order = np.array([3, 0, 4, 1, 2])
-    shuffled = HeldOut(shuffled.student[order], shuffled.teacher[order], shuffled.episode, shuffled.step[order], (), ())
+    shuffled = replace(
+        shuffled, student=shuffled.student[order], teacher=shuffled.teacher[order], step=shuffled.step[order]
+    )
 
     assert chosen_traces(shuffled)[0].student.tolist() == [0, 1, 2, 3, 4]

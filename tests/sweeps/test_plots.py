@@ -13,6 +13,8 @@ from sweeps.statistics import Interval
 REWARDS = np.linspace(0.7, 0.9, 200)
 CURVE = plots.Curve([0, 1000, 2000], [Interval(30, 20, 40), Interval(200, 150, 260), Interval(480, 450, 500)])
 
+POINTS = [plots.Point(name, *place) for name, place in {"a": (1, 0.8), "b": (4, 0.7), "c": (9, 0.95)}.items()]
+
 DRAWINGS: dict[str, Callable[[], plots.Drawing]] = {
     "learning_curve": lambda: plots.learning_curve(CURVE, CURVE, Interval(25, 20, 30), Interval(500, 480, 515)),
     "over_optimised": lambda: plots.learning_curve(CURVE, CURVE, Interval(25, 20, 30), None, (1000, 2000)),
@@ -20,6 +22,16 @@ DRAWINGS: dict[str, Callable[[], plots.Drawing]] = {
     "student_against_teacher": lambda: plots.student_against_teacher(REWARDS, REWARDS**2),
     "episode_traces": lambda: plots.episode_traces([plots.Trace("episode 3", np.arange(200), REWARDS, REWARDS**2)]),
     "reward_histogram": lambda: plots.reward_histogram(REWARDS, REWARDS**2),
+    "panels": lambda: plots.panels(
+        [
+            plots.Panel("Loss", "epoch", [plots.Line("training", [1, 2], [0.5, 0.2], plots.SOFT, "dashed")]),
+            plots.Panel(
+                "Order", "margin", [plots.Line("pairs", [0, 1], [0.6, 0.9])], ["small", "large"], ("guess", 0.5)
+            ),
+            plots.Panel("Error", "spread", [plots.Line("a tenth", [0.1, 0.2], [0.1, 0.3])], diagonal="error = spread"),
+        ]
+    ),
+    "front": lambda: plots.front(POINTS, "milliseconds", "Fidelity"),
     "time_bars": lambda: plots.time_bars({"simulate": 30.0, "update": 90.0}),
 }
 
@@ -94,3 +106,17 @@ def test_scatter_of_many_frames_stays_small() -> None:
     many = np.random.default_rng(0).normal(size=100_000)
 
     assert len(plots.student_against_teacher(many, many).svg()) < 400_000
+
+
+def test_panels_name_their_lines_levels_and_ticks() -> None:
+    shown = set(texts(DRAWINGS["panels"]().svg()))
+
+    assert {"Loss", "epoch", "pairs", "guess", "small", "large", "a tenth", "error = spread"} <= shown
+    assert "training" not in shown  # a single line needs no legend
+
+
+def test_front_names_every_point_and_joins_those_that_no_other_beats() -> None:
+    assert {"a", "b", "c", "milliseconds", "Fidelity"} <= set(texts(DRAWINGS["front"]().svg()))
+    assert [point.label for point in plots.pareto(POINTS)] == ["a", "c"]
+    same = [plots.Point("slow", 2, 0.9), plots.Point("fast", 1, 0.9), plots.Point("worse", 1, 0.8)]
+    assert [point.label for point in plots.pareto(same)] == ["fast"]

@@ -2,10 +2,8 @@
 
 import base64
 import json
-import re
 import shutil
 from collections.abc import Callable
-from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,9 +15,8 @@ from PIL import Image
 from datamodules.errors import DataError
 from datamodules.results import read_json, write_json
 from sweeps.report import write_report
+from tests.sweeps.page_reader import Page
 
-VOID = {"meta", "link", "img", "br"}
-BLOCKS = {"p", "h1", "h2", "li", "th", "td", "div", "dd", "br"}
 STUDENT_HEADINGS = ["Does the student see what the teacher sees?", "What the reward likes"]
 HEADINGS = [
     "The sentence",
@@ -28,45 +25,6 @@ HEADINGS = [
     "Where the time went, and what it cost",
     "Do it again",
 ]
-
-
-class Page(HTMLParser):
-    """A page as a reader meets it: text, headings, addresses; fails where tags do not close in order."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.addresses: list[str] = []
-        self.alternatives: list[str] = []
-        self.headings: list[str] = []
-        self.text = ""
-        self._open: list[str] = []
-        self.feed(path.read_text())
-        self.close()
-        assert self._open == []
-        self.text = re.sub(r"\s+", " ", self.text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        for name, value in attrs:
-            if name in {"src", "href", "poster", "srcset", "data", "action"}:
-                self.addresses.append(value or "")
-            if name == "alt":
-                self.alternatives.append(value or "")
-        self.text += " " * (tag in BLOCKS)
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-        self.text += " " * (tag in BLOCKS)
-
-    def handle_data(self, data: str) -> None:
-        if "style" in self._open:
-            assert "url(" not in data
-            assert "@import" not in data
-            return
-        self.text += data
-        if self._open and self._open[-1] == "h2":
-            self.headings.append(data)
 
 
 def change(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
@@ -168,7 +126,7 @@ def test_shown_frames_are_the_files_frames(path: Path) -> None:
 
     with np.load(path.parent / "student" / "held_out.npz") as arrays:
         frames = np.concatenate([arrays["top_frames"], arrays["bottom_frames"]])
-        said = [f"teacher {asked:.3f} student {answer:.3f}" for asked, answer in _rewards(arrays)]
+        said = [f"teacher {asked:.2f} student {answer:.2f}" for asked, answer in _rewards(arrays)]
     shown = [address for address in page.addresses if address.startswith("data:image/png")]
     for address, frame in zip(shown, frames, strict=True):
         image = Image.open(BytesIO(base64.b64decode(address.partition(",")[2])))
@@ -180,7 +138,7 @@ def _rewards(arrays: Any) -> list[tuple[float, float]]:
     return [
         (asked, answer)
         for end in ("top", "bottom")
-        for asked, answer in zip(arrays[f"{end}_teacher"], arrays[f"{end}_student"], strict=True)
+        for asked, answer in zip(arrays["teacher"][arrays[end]], arrays["student"][arrays[end]], strict=True)
     ]
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from datamodules.results import read_json
 from lightning_modules.student_network import StudentNetwork
 from scripts.benchmark import main
-from sweeps.benchmarks import rewards
+from sweeps.benchmarks import backbones, rewards
 from sweeps.benchmarks.rewards import PEERS, Peer, count_megaflop, default_student
 
 
@@ -66,3 +66,28 @@ def test_operations_are_counted_as_by_hand() -> None:
 
 def test_fast_student_is_the_one_that_users_get() -> None:
     assert sum(weights.numel() for weights in default_student().parameters()) < 200_000
+
+
+def test_backbones_are_measured_in_fitting_and_scoring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backbones, "BACKBONES", ("test_efficientnet", "test_resnet"))
+    monkeypatch.setattr(backbones, "RUNTIMES", ("torch",))
+    monkeypatch.setattr(backbones, "PIXELS", 32)
+    result = read_json(main(["backbones", "--out", str(tmp_path)]))
+    medians = result["medians"]
+    assert medians.keys() == {
+        f"{name}_{what}"
+        for name in ("test_efficientnet", "test_resnet")
+        for what in ("fit_ms_per_frame", "batch1_ms", "batch16_ms")
+    }
+    assert all(ms > 0 for ms in medians.values())
+    assert result["ratios"]["test_resnet_over_test_efficientnet_fit"] == pytest.approx(
+        medians["test_resnet_fit_ms_per_frame"] / medians["test_efficientnet_fit_ms_per_frame"]
+    )
+    assert result["parameters"]["test_resnet"] == sum(
+        weights.numel() for weights in StudentNetwork("test_resnet", 32).parameters()
+    )
+
+
+def test_every_backbone_of_the_ablation_takes_a_step_of_a_fit() -> None:
+    for name in backbones.BACKBONES:
+        backbones.fit_step(name)()

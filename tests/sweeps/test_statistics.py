@@ -5,7 +5,16 @@ import pytest
 from scipy import stats
 
 from datamodules.errors import DataError
-from sweeps.statistics import RESAMPLES, mean_difference_interval, mean_with_interval
+from sweeps import statistics
+from sweeps.statistics import (
+    RANK_RESAMPLES,
+    RESAMPLES,
+    Interval,
+    mean_difference_interval,
+    mean_with_interval,
+    spearman_interval,
+    within_episode_interval,
+)
 
 RETURNS = [512.0, 480.5, 530.0, 12.0, 498.0, 505.0, 471.0, 520.0, 515.0, 490.0]
 RANDOM = [31.0, 12.5, 44.0, 8.0, 60.0, 27.0]
@@ -77,3 +86,49 @@ def test_one_value_has_an_interval_of_width_zero() -> None:
 def test_values_that_have_no_mean_are_refused(values: list[float], message: str) -> None:
     with pytest.raises(DataError, match=message):
         mean_with_interval(values, np.random.default_rng(0))
+
+
+def rewards_in_episodes(decimals: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two related rewards, rounded so that both have ties, of 8 episodes that also differ in their level."""
+    generator = np.random.default_rng(5)
+    episode = np.repeat(np.arange(8) * 3, 12)
+    teacher = generator.normal(size=8)[episode // 3] + generator.normal(size=96)
+    return (teacher + generator.normal(size=96)).round(decimals), teacher.round(decimals), episode
+
+
+@pytest.mark.parametrize("decimals", [0, 8])
+def test_rank_interval_is_that_of_ranking_every_resample_of_episodes(decimals: int) -> None:
+    student, teacher, episode = rewards_in_episodes(decimals)
+    ours = spearman_interval(student, teacher, episode, np.random.default_rng(2))
+
+    drawn = np.random.default_rng(2).multinomial(8, np.full(8, 1 / 8), RANK_RESAMPLES)
+    frames = [np.repeat(np.arange(96), np.repeat(counts, 12)) for counts in drawn]
+    scores = [stats.spearmanr(student[rows], teacher[rows]).statistic for rows in frames]
+    assert ours.mean == pytest.approx(stats.spearmanr(student, teacher).statistic)
+    assert (ours.low, ours.high) == pytest.approx(np.quantile(scores, [0.025, 0.975]))
+
+
+def test_rank_interval_is_the_same_however_many_resamples_are_ranked_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = rewards_in_episodes(1)
+    whole = spearman_interval(*given, np.random.default_rng(2))
+    monkeypatch.setattr(statistics, "FRAMES_AT_ONCE", 1000)
+    assert spearman_interval(*given, np.random.default_rng(2)) == whole
+
+
+def test_rank_interval_of_one_episode_or_a_constant_reward_has_no_width() -> None:
+    student, teacher, _ = rewards_in_episodes(8)
+    one = spearman_interval(student, teacher, np.zeros(96), np.random.default_rng(0))
+    assert (one.low, one.high) == pytest.approx((one.mean, one.mean))
+    constant = spearman_interval(np.full(96, 0.1), teacher, np.arange(96) // 12, np.random.default_rng(0))
+    assert constant == Interval(0.0, 0.0, 0.0)
+
+
+def test_interval_within_episodes_is_that_of_the_mean_over_those_with_an_order() -> None:
+    student, teacher, episode = rewards_in_episodes(8)
+    teacher[episode == 21] = 4.0
+    scores = [stats.spearmanr(student[episode == e], teacher[episode == e]).statistic for e in range(0, 21, 3)]
+    ours = within_episode_interval(student, teacher, episode, np.random.default_rng(4))
+    expected = mean_with_interval(scores, np.random.default_rng(4))
+    assert (ours.mean, ours.low, ours.high) == pytest.approx((expected.mean, expected.low, expected.high))
+    none = within_episode_interval(student, np.zeros(96), episode, np.random.default_rng(4))
+    assert none == Interval(0.0, 0.0, 0.0)

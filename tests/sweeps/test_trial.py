@@ -119,6 +119,7 @@ def test_the_run_in_mlflow_holds_curve_parameters_figures_video_and_page(finishe
     artifacts = {item.path for item in client.list_artifacts(runs[0].info.run_id)}
     assert {"report.html", "result.json", "figures", "video"} <= artifacts
     assert [item.path for item in client.list_artifacts(runs[0].info.run_id, "video")] == ["video/agent.mp4"]
+    assert "student/student.html" in {item.path for item in client.list_artifacts(runs[0].info.run_id, "student")}
 
 
 @pytest.mark.slow

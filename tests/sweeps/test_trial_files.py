@@ -14,10 +14,9 @@ def test_a_finished_trial_is_read_whole(trial: Path) -> None:
 
     assert files.held_out is not None
     assert files.held_out.teacher.shape == files.held_out.step.shape == (300,)
-    assert len(files.held_out.highest) == len(files.held_out.lowest) == 8
-    assert files.held_out.highest[0].pixels.shape == (84, 84, 3)
-    assert files.held_out.highest[0].teacher == files.held_out.teacher.max()
-    assert files.held_out.lowest[0].teacher == files.held_out.teacher.min()
+    assert files.held_out.top_frames.shape == files.held_out.bottom_frames.shape == (8, 84, 84, 3)
+    assert files.held_out.teacher[files.held_out.top[0]] == files.held_out.teacher.max()
+    assert files.held_out.teacher[files.held_out.bottom[0]] == files.held_out.teacher.min()
     assert [evaluation.steps for evaluation in files.evaluations] == list(range(0, 12_001, 1_500))
     assert files.reward == "student"
     assert files.highest_return == 1000
