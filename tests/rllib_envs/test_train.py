@@ -43,8 +43,10 @@ def lines_of(out: Path) -> list[dict[str, Any]]:
 @pytest.mark.usefixtures("ray_running")
 def test_a_student_trains_an_agent_and_everything_is_written(pole: Task, tmp_path: Path) -> None:
     network, student_card = made_student()
-    task = replace(pole, success_reward=0.9, render=replace(pole.render, frame_pixels=student_card.pixels))
-    save_student(tmp_path / "student", network, replace(student_card, task=task.name))
+    (target,) = student_card.targets
+    render = replace(pole.render, frame_pixels=student_card.pixels)
+    task = replace(pole, success_reward=0.9, prompts=target.prompts, render=render)
+    save_student(tmp_path / "student", network, replace(student_card, targets=(replace(target, task=task.name),)))
     judge = write_clip(tmp_path, "train-test-clip")
     seen: list[Mapping[str, Any]] = []
     reports: list[tuple[int, int]] = []
