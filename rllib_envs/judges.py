@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.tasks import Task
-from lightning_modules.reward_function import RewardFunction
+from lightning_modules.reward_function import RewardFunction, TeacherReward, reward_of_student
 from lightning_modules.rewards import Standardisation
 from lightning_modules.settings import TeacherSettings
 from lightning_modules.student_files import read_card
 from rllib_envs.agent_files import AgentCard
-from rllib_envs.agent_reward import SCALE_FRAMES, check_reward, make_reward, measure_teacher_scales
+from rllib_envs.agent_reward import SCALE_FRAMES, check_reward, make_reward, random_frames
 from rllib_envs.finite_reward import FiniteReward
 from rllib_envs.reward_env import RewardVectorEnv
 
@@ -53,40 +53,37 @@ def check_judge(task: Task, teacher: TeacherSettings) -> None:
 def make_judges(card: AgentCard, student: Path | None, teacher: TeacherSettings | None) -> dict[str, Judge]:
     """The judges of an agent that are asked for, by name.
 
-    The teacher is shown frames of the size that it labels. Its reward is on the student's frozen scale, that of the
-    agent's own student where no other is given, so that both returns can be compared. Without a student, or where
-    it was fitted to other prompts or CLIPs, its scale is measured on frames of a random policy, which are queries, too.
+    The teacher is shown frames of the size that it labels. Its reward is on the scale of the student given, or of the
+    agent's own, where that one learned from this very teacher: then both returns can be compared. Otherwise its scale
+    is measured on frames of a random policy, which are queries, too.
 
     Raises:
         SuiteError: student or teacher is missing, or the student is one of another task or frame size.
     """
     judges = {}
     if student is not None:
-        judged = check_reward(replace(card, reward="student", student=student))
-        judges[STUDENT] = _judge(judged, card.task.render.frame_pixels)
+        reward = make_reward(check_reward(replace(card, reward="student", student=student)))
+        assert reward is not None, "only the true reward is none"
+        judges[STUDENT] = Judge(reward, card.task.render.frame_pixels)
     if teacher is not None:
-        pixels = card.task.render.teacher_pixels
-        seen = replace(card.task, render=replace(card.task.render, frame_pixels=pixels))
-        asked = replace(card, task=seen, reward="teacher", teacher=teacher)
-        scales, cost = _student_scales(student or card.student, card.task, teacher), 0
-        if scales is None:
-            asked = measure_teacher_scales(asked)
-            cost = SCALE_FRAMES * len(teacher.clips)
-        else:
-            asked = replace(asked, teacher_scales=scales)
-        judges[TEACHER] = _judge(asked, pixels, len(teacher.clips), cost)
+        judges[TEACHER] = _teacher_judge(card, student or card.student, teacher)
     return judges
 
 
-def _judge(card: AgentCard, pixels: int, queries_a_frame: int = 0, queries: int = 0) -> Judge:
-    reward = make_reward(card)
-    assert reward is not None, "the true reward is no judge"
-    return Judge(reward, pixels, queries_a_frame, queries)
+def _teacher_judge(card: AgentCard, student: Path | None, settings: TeacherSettings) -> Judge:
+    from lightning_modules.teacher import ClipTeacher
+
+    teacher, task, pixels = ClipTeacher(settings), card.task, card.task.render.teacher_pixels
+    scales = () if student is None else _student_scales(student, task, teacher.digest)
+    if not scales:
+        seen = replace(task, render=replace(task.render, frame_pixels=pixels))
+        scales = TeacherReward(teacher, task.prompts).scales_on(random_frames(seen, SCALE_FRAMES, card.seed))
+    return Judge(TeacherReward(teacher, task.prompts, scales), pixels, len(settings.clips), teacher.queries)
 
 
-def _student_scales(student: Path | None, task: Task, teacher: TeacherSettings) -> tuple[Standardisation, ...] | None:
-    """The scale of each CLIP's reward on a student's labels; None where it was fitted to others or to other prompts."""
-    if student is None:
-        return None
-    target = read_card(student).target_of(task.name)
-    return target.scales if target.prompts == task.prompts and len(target.scales) == len(teacher.clips) else None
+def _student_scales(student: Path, task: Task, digest: str) -> tuple[Standardisation, ...]:
+    """The scale of a student's reward, one entry for each CLIP; none where it learned from another teacher."""
+    card = read_card(student)
+    if card.teacher.digest != digest:
+        return ()
+    return reward_of_student(student, card, card.target_of(task.name), task.prompts).scales

@@ -15,6 +15,7 @@ from datamodules.tasks import Task
 from lightning_modules.settings import TeacherSettings
 from lightning_modules.student_files import save_student
 from rllib_envs.agent_files import AgentCard, load_policy
+from rllib_envs.agent_reward import SCALE_FRAMES
 from rllib_envs.evaluate import RANDOM_EPISODES, evaluate_agent
 from rllib_envs.reward_env import RewardVectorEnv
 from rllib_envs.settings import SacSettings
@@ -42,8 +43,10 @@ def lines_of(out: Path) -> list[dict[str, Any]]:
 @pytest.mark.usefixtures("ray_running")
 def test_a_student_trains_an_agent_and_everything_is_written(pole: Task, tmp_path: Path) -> None:
     network, student_card = made_student()
-    task = replace(pole, success_reward=0.9, render=replace(pole.render, frame_pixels=student_card.pixels))
-    save_student(tmp_path / "student", network, replace(student_card, task=task.name))
+    (target,) = student_card.targets
+    render = replace(pole.render, frame_pixels=student_card.pixels)
+    task = replace(pole, success_reward=0.9, prompts=target.prompts, render=render)
+    save_student(tmp_path / "student", network, replace(student_card, targets=(replace(target, task=task.name),)))
     judge = write_clip(tmp_path, "train-test-clip")
     seen: list[Mapping[str, Any]] = []
     reports: list[tuple[int, int]] = []
@@ -74,8 +77,8 @@ def test_a_student_trains_an_agent_and_everything_is_written(pole: Task, tmp_pat
     assert all(seconds > 0 for seconds in result.costs.values())
     assert sum(result.costs.values()) == pytest.approx(result.seconds, abs=0.1)
     assert result.updates == int((result.steps - SAC.learning_starts) * SAC.updates_per_step)
-    # only the judge asks: of every evaluation, two episodes of five decisions
-    assert result.teacher_queries == len(lines) * 2 * 5
+    # only the judge asks: to find its scale, as it is not the student's teacher, and in every evaluation's two episodes
+    assert result.teacher_queries == SCALE_FRAMES + len(lines) * 2 * task.episode_steps
     assert read_json(out / "result.json")["steps"] == result.steps
     assert reports[0] == (0, SAC.total_steps)
     assert reports[-1] == (SAC.total_steps, SAC.total_steps)
