@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 import torch
 
@@ -21,31 +22,36 @@ bfloat16 inputs one of 0.1"""
 @contextmanager
 def fast_products() -> Iterator[None]:
     """Run the block with the faster library; float32's accuracy is kept, and so is what is set outside the block."""
-    before = torch.backends.mkldnn.matmul.fp32_precision
+    products = _onednn_products()
+    before = products.fp32_precision
     if _onednn_is_exact_and_faster():
-        torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+        products.fp32_precision = "bf16"
     try:
         yield
     finally:
-        torch.backends.mkldnn.matmul.fp32_precision = before
+        products.fp32_precision = before
+
+
+def _onednn_products() -> Any:
+    backend: Any = torch.backends.mkldnn  # torch's types do not know of its settings
+    return backend.matmul
 
 
 @cache
 def _onednn_is_exact_and_faster() -> bool:
     """Asked once in a process; takes some 10 ms."""
-    if not torch.backends.mkldnn.is_available():
-        return False
     generator = torch.Generator().manual_seed(0)
     left, right = (torch.randn(PROBE_SIZE, PROBE_SIZE, generator=generator) for _ in range(2))
-    matmul, before = torch.backends.mkldnn.matmul, torch.backends.mkldnn.matmul.fp32_precision
+    products = _onednn_products()
+    before = products.fp32_precision
     seconds: dict[str, float] = {}
     try:
         for precision in ("ieee", "bf16"):
-            matmul.fp32_precision = precision
+            products.fp32_precision = precision
             seconds[precision] = min(_seconds_of_product(left, right) for _ in range(PROBE_ROUNDS))
         error = (left @ right - left.double() @ right.double()).abs().max()
     finally:
-        matmul.fp32_precision = before
+        products.fp32_precision = before
     return bool(error < FLOAT32_ERROR) and seconds["bf16"] < seconds["ieee"]
 
 

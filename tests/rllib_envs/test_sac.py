@@ -12,7 +12,8 @@ from gymnasium.vector.utils import batch_space
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from datamodules.errors import SettingsError, SuiteError
-from rllib_envs.sac import REPLAY_FILE, Sac, SacConfig, transitions_of
+from rllib_envs.sac import REPLAY_FILE, Sac, SacConfig
+from rllib_envs.sac_env_runner import transitions_of
 from rllib_envs.settings import SacSettings
 
 EPISODE_STEPS = 3
