@@ -44,7 +44,7 @@ TASK_ENVIRONMENT = "vlm-reward-task"
 RLLIB_ENVIRONMENT = "rllib-single-agent-env-v0"
 """the name under which RLlib's env runner passes any environment on to Gymnasium"""
 
-REPLAY_FILE = "replay.safetensors"
+REPLAY = "replay"
 
 
 class SacConfig(AlgorithmConfig):  # type: ignore[misc]  # ray ships no types
@@ -183,7 +183,7 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
         return actor
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """RLlib's state and the counters; the replay buffer has a file of its own."""
+        """RLlib's state and the counters; the replay buffer has files of its own."""
         state: dict[str, Any] = super().get_state(*args, **kwargs)
         state["sac"] = {
             "steps": self.steps,
@@ -209,11 +209,13 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
     def save_to_path(self, path: str | Path | None = None, **kwargs: Any) -> str:
         """RLlib's checkpoint and, in the same folder, the replay buffer, which the new API stack leaves out."""
         folder: str = super().save_to_path(path, **kwargs)
-        self.replay.save(Path(folder) / REPLAY_FILE)
+        self.replay.save(Path(folder) / REPLAY)
         return folder
 
     def restore_from_path(self, path: str | Path, *args: Any, **kwargs: Any) -> None:
         """The inverse of `save_to_path`; a single component can be restored as in RLlib."""
         super().restore_from_path(path, *args, **kwargs)
         if kwargs.get("component") is None:
-            self.replay.load(Path(path) / REPLAY_FILE)
+            self.replay.load(Path(path) / REPLAY)
+            if self.env_runner_group.num_remote_workers():  # or they would act on their own first weights for a while
+                self.env_runner_group.sync_weights(from_worker_or_learner_group=self.learner_group, inference_only=True)

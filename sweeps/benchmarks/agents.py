@@ -1,9 +1,9 @@
 """SAC's agent decisions a second beside Stable-Baselines3's SAC and RLlib's own, and what a learned reward costs it.
 
-All train on dm_control's cart-pole with the same batch, network widths and update ratio, by turns. With the true reward,
-one gradient step a decision: ours, theirs, and ours with the reward of the bundled student, whose frames have to be
-drawn. At a quarter of that: the student beside a ViT-B/32 in the loop (random weights: they change no time), and env
-runners in one and in two processes of their own. RLlib's own SAC and the ViT run with torch's own number of threads and
+All train on dm_control's cart-pole with the same batch, network widths and update ratio, by turns. With one gradient
+step a decision: ours and theirs with the true reward, and ours with that of the bundled student, whose frames have to
+be drawn. With a quarter of that: the student beside a ViT-B/32 in the loop (random weights: they change no time), and
+env runners in one and in two processes of their own. RLlib's own SAC and the ViT run with a thread for each core and
 with one; the faster setting counts. RLlib's replay buffer is the uniform one, which is faster than its default.
 """
 
@@ -176,7 +176,6 @@ def _sb3() -> Peer:
 def _stock() -> Peer:
     from ray.rllib.algorithms.sac import SACConfig
     from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
-
     from ray.tune.registry import register_env
 
     from rllib_envs.sac import RLLIB_ENVIRONMENT, TASK_ENVIRONMENT
