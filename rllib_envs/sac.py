@@ -35,6 +35,9 @@ STEPS_BETWEEN_UPDATES = 16
 STEPS_OF_A_RUNNER = 64
 """the same for an env runner in a process of its own, where a call also passes between processes"""
 
+SECONDS_TO_ANSWER = 600.0
+"""how long all env runners may keep silent: they may be starting, or asking a large teacher about their frames"""
+
 STEPS_BETWEEN_RESULTS = 256
 """agent decisions in one `train()` call, whose results RLlib compiles and hands to Tune"""
 
@@ -75,6 +78,7 @@ class SacConfig(AlgorithmConfig):  # type: ignore[misc]  # ray ships no types
             num_envs_per_env_runner=settings.num_envs,
             rollout_fragment_length=max(1, steps // settings.num_envs),
             gym_env_vectorize_mode="vector_entry_point",
+            sample_timeout_s=SECONDS_TO_ANSWER,
         )
         # Every simulator takes -1 to 1 (simulators.py), which is what the policy gives.
         self.environment(normalize_actions=False, clip_actions=False)

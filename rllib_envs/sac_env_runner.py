@@ -75,13 +75,13 @@ class Failure:
 class SacEnvRunner(SingleAgentEnvRunner):  # type: ignore[misc]  # ray ships no types
     """RLlib's env runner, with simulators whose seeds are its own and a reward that can change."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, *, worker_index: int, **kwargs: Any) -> None:
+        if worker_index:  # a process of its own
+            torch.set_num_threads(THREADS)
+        super().__init__(worker_index=worker_index, **kwargs)
         if self._seed is not None:
             # RLlib's next runner has the next seed, and so would most of its simulators have those of this runner's
-            self._seed += self.worker_index * (SEEDS_PER_RUNNER - 1)
-        if self.worker_index:
-            torch.set_num_threads(THREADS)
+            self._seed += worker_index * (SEEDS_PER_RUNNER - 1)
 
     def sample_transitions(self, request: Request) -> Sampled:
         """Step the simulators for `rollout_fragment_length` decisions each."""
