@@ -35,6 +35,9 @@ STEPS_BETWEEN_UPDATES = 16
 STEPS_OF_A_RUNNER = 64
 """the same for an env runner in a process of its own, where a call also passes between processes"""
 
+MOST_UPDATES_A_CALL = 64
+"""gradient steps in one call of the learner, whose batches are drawn together"""
+
 SECONDS_TO_ANSWER = 600.0
 """how long all env runners may keep silent: they may be starting, or asking a large teacher about their frames"""
 
@@ -129,7 +132,7 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
         self.sampling_costs = Costs()
         self._reward = Reward()
         self._generator = np.random.default_rng(self.config.seed)
-        self._last_answer = time.monotonic()
+        self._silent_since: float | None = None
 
     @property
     def reward_version(self) -> int:
@@ -145,23 +148,26 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
 
     def training_step(self) -> None:
         """Sample a few steps, store them, and take the gradient steps that are due for them."""
-        for sampled in sample_from(
-            self.env_runner_group, Request(self.steps, self._reward), self.config.sample_timeout_s
-        ):
+        answers = sample_from(self.env_runner_group, Request(self.steps, self._reward), self.config.sample_timeout_s)
+        for sampled in answers:
             self.metrics.aggregate([sampled.metrics], key=ENV_RUNNER_RESULTS)
             self.replay.add_batch(sampled.transitions)
             self.steps += len(sampled.transitions)
             self.sampling_costs += sampled.costs
             self.non_finite_rewards += sampled.non_finite_rewards
-            self._last_answer = time.monotonic()
-        if time.monotonic() - self._last_answer > self.config.sample_timeout_s:
+        self._give_up_after_silence(bool(answers))
+        wanted = int(max(0, self.steps - self.config.learning_starts) * self.config.updates_per_step)
+        while self.updates < wanted:
+            self._update(min(wanted - self.updates, MOST_UPDATES_A_CALL))
+
+    def _give_up_after_silence(self, answered: bool) -> None:
+        now, timeout = time.monotonic(), self.config.sample_timeout_s
+        self._silent_since = None if answered else self._silent_since or now
+        if self._silent_since is not None and now - self._silent_since > timeout:
             raise SuiteError(
-                f"no env runner has answered for {self.config.sample_timeout_s:.0f} seconds: see what Ray logged about "
-                "them, or step the simulators in this process with sac.num_env_runners 0"
+                f"no env runner has answered for {timeout:.0f} seconds: see what Ray logged about them, "
+                "or step the simulators in this process with sac.num_env_runners 0"
             )
-        due = int(max(0, self.steps - self.config.learning_starts) * self.config.updates_per_step) - self.updates
-        if due:
-            self._update(due)
 
     def _update(self, gradient_steps: int) -> None:
         start = time.perf_counter()

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import rllib_envs.training
+from datamodules.conf import read_conf
 from datamodules.errors import DataError, SettingsError
 from datamodules.results import read_json
 from datamodules.tasks import Task
@@ -109,6 +110,21 @@ def test_discrete_actions_and_early_ends_train_too(falling_pole: Task, tmp_path:
     )
     assert policy(observations).shape == (4,)
     environment.close()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_running")
+def test_discrete_actions_learn_to_balance(tasks_folder: Path, tmp_path: Path) -> None:
+    task = read_conf(Task, tasks_folder / "gym_cartpole.yaml")
+    sac = SacSettings(
+        total_steps=3000, learning_starts=500, batch_size=64, hidden=(64, 64), evaluation_every_steps=3000
+    )
+    train_agent(task, "true", sac, tmp_path, seed=0)
+    first, last = lines_of(tmp_path)
+    at_random = evaluate_agent(tmp_path, [1_000_000], tmp_path / "evaluation").random_returns
+    # a random policy keeps the pole up for 22 steps on average, of at most 500
+    assert sum(last["true_returns"]) / 5 > 3 * sum(at_random) / len(at_random)
+    assert sum(last["true_returns"]) > sum(first["true_returns"])
 
 
 TRAIN_AND_SAVE_OFTEN = """
