@@ -8,6 +8,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import ray
 import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -131,6 +132,7 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
         self.update_seconds = 0.0
         self.sampling_costs = Costs()
         self._reward = Reward()
+        self._weights: ray.ObjectRef | None = None
         self._generator = np.random.default_rng(self.config.seed)
         self._silent_since: float | None = None
 
@@ -148,7 +150,8 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
 
     def training_step(self) -> None:
         """Sample a few steps, store them, and take the gradient steps that are due for them."""
-        answers = sample_from(self.env_runner_group, Request(self.steps, self._reward), self.config.sample_timeout_s)
+        request = Request(self.steps, self._reward, self._weights)
+        answers = sample_from(self.env_runner_group, request, self.config.sample_timeout_s)
         for sampled in answers:
             self.metrics.aggregate([sampled.metrics], key=ENV_RUNNER_RESULTS)
             self.replay.add_batch(sampled.transitions)
@@ -177,15 +180,18 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
         results = self.learner_group.update(training_data=TrainingData(batch=batch))
         self.metrics.aggregate(results, key=LEARNER_RESULTS)
         self.updates += gradient_steps
-        if self.env_runner_group.num_remote_workers():
-            # the local env runner gets them, too: RLlib hands its state to a runner that it has restarted
-            self.env_runner_group.sync_weights(from_worker_or_learner_group=self.learner_group, inference_only=True)
-        else:  # sync_weights would pass the weights through Ray's object store
-            state = self.learner_group.get_state(
-                components=f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}", inference_only=True
-            )
-            self.env_runner.set_state(state[COMPONENT_LEARNER])
+        self._hand_over_weights()
         self.update_seconds += time.perf_counter() - start
+
+    def _hand_over_weights(self) -> None:
+        """To the local env runner at once, to others with the next request: RLlib's `sync_weights` drops them where
+        a runner has not taken the ones before."""
+        state = self.learner_group.get_state(
+            components=f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}", inference_only=True
+        )[COMPONENT_LEARNER]
+        self.env_runner.set_state(state)
+        if self.env_runner_group.num_remote_workers():
+            self._weights = ray.put(state)
 
     def actor(self) -> Actor:
         """The policy as it acts now; belongs to the local env runner."""
@@ -227,5 +233,4 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
         super().restore_from_path(path, *args, **kwargs)
         if kwargs.get("component") is None:
             self.replay.load(Path(path) / REPLAY)
-            if self.env_runner_group.num_remote_workers():  # or they would act on their own first weights for a while
-                self.env_runner_group.sync_weights(from_worker_or_learner_group=self.learner_group, inference_only=True)
+            self._hand_over_weights()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import ray
 import torch
 from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
@@ -48,6 +49,8 @@ class Request:
     steps: int
     """agent decisions of all runners so far"""
     reward: Reward
+    weights: "ray.ObjectRef | None" = None
+    """the policy's present state, for runners in other processes; None before the first update"""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ class SacEnvRunner(SingleAgentEnvRunner):  # type: ignore[misc]  # ray ships no 
         if self._seed is not None:
             # RLlib's next runner has the next seed, and so would most of its simulators have those of this runner's
             self._seed += worker_index * (SEEDS_PER_RUNNER - 1)
+        self._weights: ray.ObjectRef | None = None
 
     def sample_transitions(self, request: Request) -> Sampled:
         """Step the simulators for `rollout_fragment_length` decisions each."""
@@ -94,6 +98,9 @@ class SacEnvRunner(SingleAgentEnvRunner):  # type: ignore[misc]  # ray ships no 
                 )
             environment.set_reward(request.reward.make(), request.reward.version)
         self.set_state({NUM_ENV_STEPS_SAMPLED_LIFETIME: request.steps})  # until when to act at random
+        if request.weights is not None and request.weights != self._weights:
+            self.set_state(ray.get(request.weights))
+            self._weights = request.weights
         before, non_finite = _costs_of(environment)
         episodes = self.sample()
         after, non_finite_after = _costs_of(environment)

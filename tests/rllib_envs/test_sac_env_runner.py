@@ -16,14 +16,14 @@ from datamodules.errors import SettingsError, SuiteError
 from datamodules.tasks import Task
 from rllib_envs.agent_files import AgentCard
 from rllib_envs.sac import TASK_ENVIRONMENT, Sac, SacConfig
-from rllib_envs.sac_env_runner import Reward, transitions_of
+from rllib_envs.sac_env_runner import Request, Reward, SacEnvRunner, sample_or_tell, transitions_of
 from rllib_envs.settings import SacSettings
 from rllib_envs.training import make_algorithm
 
 TINY = SacSettings(
     num_envs=2, learning_starts=64, batch_size=8, hidden=(8,), replay_capacity=5000, updates_per_step=0.25
 )
-SECONDS_TO_COME_BACK = 120.0
+SECONDS_TO_COME_BACK = 200.0
 
 
 class Constantly:
@@ -50,12 +50,17 @@ def newest_rewards(algorithm: Sac, count: int) -> set[float]:
     return set(stored[algorithm.replay.size - count : algorithm.replay.size].tolist())
 
 
+def weights_of(runner: SacEnvRunner) -> dict[str, NDArray[np.float32]]:
+    return {name: value.numpy() for name, value in runner.module.actor.state_dict().items()}
+
+
 @pytest.mark.usefixtures("ray_running")
 @pytest.mark.slow
 def test_a_killed_runner_comes_back_with_the_current_policy_and_reward(pole: Task) -> None:
     algorithm = build(pole, runners=2, reward=1.0)
     algorithm.train()
     assert algorithm.steps >= 256
+    assert algorithm._weights is not None
     assert algorithm.updates == int((algorithm.steps - TINY.learning_starts) * TINY.updates_per_step)
     assert newest_rewards(algorithm, algorithm.steps) == {1.0}
     assert algorithm.sampling_costs.simulate > 0
@@ -73,20 +78,18 @@ def test_a_killed_runner_comes_back_with_the_current_policy_and_reward(pole: Tas
         restored = len(pids) == 2 and before[0] not in pids
     assert restored
     algorithm.train()
-    weights = {name: value.numpy() for name, value in algorithm.actor().state_dict().items()}
+    assert newest_rewards(algorithm, 128) == {2.0}
+    assert algorithm.updates == int((algorithm.steps - TINY.learning_starts) * TINY.updates_per_step)
+    now = Request(algorithm.steps, algorithm._reward, algorithm._weights)
+    group.foreach_env_runner(partial(sample_or_tell, request=now), local_env_runner=False)
+    weights = weights_of(algorithm.env_runner)
     for version, steps, actor in group.foreach_env_runner(
-        lambda runner: (
-            runner.env.unwrapped.reward_version,
-            runner.num_env_steps_sampled_lifetime,
-            {name: value.numpy() for name, value in runner.module.actor.state_dict().items()},
-        ),
+        lambda runner: (runner.env.unwrapped.reward_version, runner.num_env_steps_sampled_lifetime, weights_of(runner)),
         local_env_runner=False,
     ):
         assert version == 1
         assert steps > TINY.learning_starts  # or it would act at random again
         assert all(np.array_equal(actor[name], weights[name]) for name in weights)
-    assert newest_rewards(algorithm, 128) == {2.0}
-    assert algorithm.updates == int((algorithm.steps - TINY.learning_starts) * TINY.updates_per_step)
     algorithm.stop()
 
 
