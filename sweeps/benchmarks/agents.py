@@ -36,9 +36,9 @@ TASK = Task(
 STUDENT = Path("conf/student/cartpole_swingup")
 BATCH, HIDDEN, CAPACITY, LEARNING_RATE = 256, (256, 256), 100_000, 1e-3
 QUARTER = 0.25
-STEPS_A_CALL = 64
+STEPS_A_CALL = 32
 """agent decisions in one `train()` of ours and of Stable-Baselines3's"""
-BLOCK_SECONDS, ROUNDS = 3.0, 6
+BLOCK_SECONDS, ROUNDS = 3.0, 5
 
 MakeReward = Callable[[], RewardFunction]
 
