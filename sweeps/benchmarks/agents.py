@@ -150,6 +150,8 @@ def _ours(
     )
     config = SacConfig().sac(settings).environment(TASK_ENVIRONMENT, env_config=_environment(make_reward))
     config.debugging(seed=0, log_level="ERROR").reporting(min_sample_timesteps_per_iteration=STEPS_A_CALL)
+    # all peers' env runners are there at once, though only those of one are asked: Ray would wait for more CPUs
+    config.env_runners(num_cpus_per_env_runner=0.25)
     algorithm = config.build_algo()
     return Peer(algorithm.train, lambda: int(algorithm.steps), algorithm.stop)
 
