@@ -110,9 +110,11 @@ class AgentResult:
     steps_per_second: float
     """steps / seconds"""
     costs: dict[str, float]
-    """seconds by what they were spent on: simulate, render, reward, update, other"""
+    """seconds by what they were spent on: simulate, render and reward in all processes together, update, other"""
     teacher_queries: int
     """frames scored by the teacher itself"""
+    non_finite_rewards: int = 0
+    """rewards that were NaN or infinite and reached the agent as 0"""
 
 
 def greedy_policy(actor: Actor) -> Policy:

@@ -26,6 +26,11 @@ class FiniteReward:
         self._reward = reward
         self._calls_in_a_row = 0
 
+    def replace(self, reward: "RewardFunction") -> None:
+        """Call another reward function from now on; the count goes on."""
+        self._reward = reward
+        self._calls_in_a_row = 0
+
     def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Score frames uint8 (B, H, W, 3). Returns float64 (B,)."""
         rewards = np.asarray(self._reward(frames), dtype=np.float64)

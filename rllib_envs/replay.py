@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save
 
 from datamodules.errors import DataError
-from datamodules.results import write_atomically
+from datamodules.whole_files import whole_file
 
 Array = NDArray[np.float32]
 
@@ -73,16 +72,33 @@ class ReplayBuffer:
         rows = generator.integers(0, self.size, count)
         return Transitions(**{name: column[rows] for name, column in self._columns.items()})
 
-    def save(self, path: Path) -> None:
-        """Write the filled part as one safetensors file (whole or not at all), oldest transition first."""
-        oldest_first = (np.arange(self.size) + (self._next if self.size == self.capacity else 0)) % self.capacity
-        write_atomically(path, save({name: column[oldest_first] for name, column in self._columns.items()}))
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the full buffer takes."""
+        return sum(column.nbytes for column in self._columns.values())
 
-    def load(self, path: Path) -> None:
-        """Replace the content by that of a saved file; the newest transitions are kept when it holds more than fit."""
-        saved = load_file(path)
+    def save(self, folder: Path) -> None:
+        """Write the filled part as one .npy file a column, oldest transition first, without a copy in memory."""
+        oldest = self._next if self.size == self.capacity else 0
+        for name, column in self._columns.items():
+            shape = (self.size, *column.shape[1:])
+            header = {"descr": column.dtype.str, "fortran_order": False, "shape": shape}
+            with whole_file(folder / f"{name}.npy") as stream:
+                np.lib.format.write_array_header_1_0(stream, header)
+                stream.write(column[oldest : self.size].data)
+                stream.write(column[:oldest].data)
+
+    def load(self, folder: Path) -> None:
+        """Replace the content by that of a saved buffer; the newest transitions are kept when it holds too many.
+
+        Raises DataError where files are missing, damaged or of another task.
+        """
+        try:
+            saved = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in self._columns}
+        except (OSError, ValueError) as error:
+            raise DataError(f"{folder} holds no whole replay buffer ({error}): start the training anew") from error
         shapes = {name: column.shape[1:] for name, column in self._columns.items()}
         if {name: column.shape[1:] for name, column in saved.items()} != shapes:
-            raise DataError(f"{path} is not a replay buffer of this task: its columns differ from {shapes}")
+            raise DataError(f"{folder} is not a replay buffer of this task: its columns differ from {shapes}")
         self.size = self._next = 0
         self.add_batch(Transitions(**{name: column[-self.capacity :] for name, column in saved.items()}))

@@ -17,6 +17,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from datamodules.errors import SettingsError
 from datamodules.tasks import Task
 from rllib_envs.episodes import Episode, Step
 from rllib_envs.finite_reward import FiniteReward
@@ -51,6 +52,12 @@ class Costs:
         finally:
             setattr(self, phase, getattr(self, phase) + time.perf_counter() - start)
 
+    def __add__(self, other: "Costs") -> "Costs":
+        return Costs(self.simulate + other.simulate, self.render + other.render, self.reward + other.reward)
+
+    def __sub__(self, other: "Costs") -> "Costs":
+        return Costs(self.simulate - other.simulate, self.render - other.render, self.reward - other.reward)
+
 
 class FrameReward:
     """Calls a reward function on the present frames of simulators."""
@@ -66,6 +73,10 @@ class FrameReward:
     def non_finite_rewards(self) -> int:
         """Rewards that were NaN or infinite and were replaced by 0."""
         return self._reward.non_finite_rewards
+
+    def replace(self, reward: "RewardFunction") -> None:
+        """Call another reward function from now on; the count goes on."""
+        self._reward.replace(reward)
 
     def __call__(self, episodes: Sequence[Episode]) -> NDArray[np.float64]:
         """Draw and score the present state of these simulators, in one call. Returns float64 (len(episodes),)."""
@@ -85,6 +96,9 @@ class RewardVectorEnv(VectorEnv[Any, Any, Any]):
     limit is `truncated`. The step after the last one of an episode resets (NEXT_STEP), so the last frame is scored
     before that. `info["true_reward"]` is a float in every step.
     """
+
+    reward_version = 0
+    """which reward is called: 0 is that of the construction, others come from `set_reward`"""
 
     def __init__(self, task: Task, num_envs: int, reward: "RewardFunction | None", seed: int = 0) -> None:
         self.task = task
@@ -106,6 +120,16 @@ class RewardVectorEnv(VectorEnv[Any, Any, Any]):
     def non_finite_rewards(self) -> int:
         """Rewards that were NaN or infinite and were replaced by 0."""
         return 0 if self._frame_reward is None else self._frame_reward.non_finite_rewards
+
+    def set_reward(self, reward: "RewardFunction", version: int) -> None:
+        """Call another reward function from the next step on. Raises SettingsError where the reward is the true one."""
+        if self._frame_reward is None:
+            raise SettingsError(
+                f"the reward of task {self.task.name!r} is the simulator's own, whose episodes end by themselves: make "
+                "the environment with a reward function, then it can be exchanged"
+            )
+        self._frame_reward.replace(reward)
+        self.reward_version = version
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None

@@ -1,26 +1,30 @@
 """Soft actor-critic as an RLlib algorithm: sample, store, update, hand the new policy to the sampler."""
 
+import rllib_envs.before_rllib  # noqa: F401  # isort: skip
+
 import time
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
+import ray
+import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.core.learner.training_data import TrainingData
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
-from ray.rllib.env.single_agent_episode import SingleAgentEpisode
-from ray.rllib.execution.rollout_ops import synchronous_parallel_sample
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.metrics import ENV_RUNNER_RESULTS, LEARNER_RESULTS
 from ray.tune.registry import register_env
 
+from datamodules.errors import SuiteError
 from rllib_envs.callbacks import TrueReturn
-from rllib_envs.replay import ReplayBuffer, Transitions
-from rllib_envs.reward_env import make_vector_env
+from rllib_envs.replay import ReplayBuffer
+from rllib_envs.reward_env import Costs, make_vector_env
+from rllib_envs.sac_env_runner import Request, Reward, SacEnvRunner, sample_from
 from rllib_envs.sac_learner import SacLearner
 from rllib_envs.sac_module import SacModule
 from rllib_envs.sac_networks import Actor, action_size
@@ -28,6 +32,15 @@ from rllib_envs.settings import SacSettings
 
 STEPS_BETWEEN_UPDATES = 16
 """agent decisions between two calls of the learner: enough to share RLlib's bookkeeping, few beside an episode"""
+
+STEPS_OF_A_RUNNER = 64
+"""the same for an env runner in a process of its own, where a call also passes between processes"""
+
+MOST_UPDATES_A_CALL = 64
+"""gradient steps in one call of the learner, whose batches are drawn together"""
+
+SECONDS_TO_ANSWER = 600.0
+"""how long all env runners may keep silent: they may be starting, or asking a large teacher about their frames"""
 
 STEPS_BETWEEN_RESULTS = 256
 """agent decisions in one `train()` call, whose results RLlib compiles and hands to Tune"""
@@ -38,7 +51,7 @@ TASK_ENVIRONMENT = "vlm-reward-task"
 RLLIB_ENVIRONMENT = "rllib-single-agent-env-v0"
 """the name under which RLlib's env runner passes any environment on to Gymnasium"""
 
-REPLAY_FILE = "replay.safetensors"
+REPLAY = "replay"
 
 
 class SacConfig(AlgorithmConfig):  # type: ignore[misc]  # ray ships no types
@@ -62,11 +75,14 @@ class SacConfig(AlgorithmConfig):  # type: ignore[misc]  # ray ships no types
         self.replay_capacity = settings.replay_capacity
         self.learning_starts = settings.learning_starts
         self.training(gamma=settings.gamma, train_batch_size_per_learner=settings.batch_size)
+        steps = STEPS_OF_A_RUNNER if settings.num_env_runners else STEPS_BETWEEN_UPDATES
         self.env_runners(
-            num_env_runners=0,
+            env_runner_cls=SacEnvRunner,
+            num_env_runners=settings.num_env_runners,
             num_envs_per_env_runner=settings.num_envs,
-            rollout_fragment_length=max(1, STEPS_BETWEEN_UPDATES // settings.num_envs),
+            rollout_fragment_length=max(1, steps // settings.num_envs),
             gym_env_vectorize_mode="vector_entry_point",
+            sample_timeout_s=SECONDS_TO_ANSWER,
         )
         # Every simulator takes -1 to 1 (simulators.py), which is what the policy gives.
         self.environment(normalize_actions=False, clip_actions=False)
@@ -82,12 +98,22 @@ class SacConfig(AlgorithmConfig):  # type: ignore[misc]  # ray ships no types
 
 
 class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
-    """Off-policy training from an array replay buffer; `steps` and `updates` count agent decisions and gradient
-    steps, `update_seconds` this process's seconds in the latter.
+    """Off-policy training from an array replay buffer.
 
     A checkpoint (`save_to_path`, Tune) holds everything but the simulators' states: weights, optimizers, replay
-    buffer, counters and the generator that draws batches.
+    buffer, counters, the reward's version, and the generators of batches and noise.
     """
+
+    steps: int
+    """agent decisions"""
+    updates: int
+    """gradient steps"""
+    update_seconds: float
+    """this process's seconds in gradient steps, with their batches and the hand-over of the weights"""
+    sampling_costs: Costs
+    """what the steps cost since the start or the restoration, in all processes"""
+    non_finite_rewards: int
+    """rewards that were NaN or infinite and reached the agent as 0"""
 
     @classmethod
     def get_default_config(cls) -> SacConfig:
@@ -102,31 +128,49 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
         self.replay = ReplayBuffer(
             self.config.replay_capacity, int(np.prod(observation_space.shape)), action_size(action_space)
         )
-        self.steps = 0
-        self.updates = 0
-        self._updates_owed = 0.0
+        self.steps = self.updates = self.non_finite_rewards = 0
         self.update_seconds = 0.0
+        self.sampling_costs = Costs()
+        self._reward = Reward()
+        self._weights: ray.ObjectRef | None = None
         self._generator = np.random.default_rng(self.config.seed)
+        self._silent_since: float | None = None
+
+    @property
+    def reward_version(self) -> int:
+        """Which reward the environments call: 0 is that of the configuration, others come from `set_reward`."""
+        return self._reward.version
+
+    def set_reward(self, reward: Reward) -> None:
+        """Reward the steps to come with another reward, also in env runners that are replaced later.
+
+        A restored algorithm knows the version (`reward_version`) but not the reward: give it again.
+        """
+        self._reward = reward
 
     def training_step(self) -> None:
         """Sample a few steps, store them, and take the gradient steps that are due for them."""
-        episodes, results = synchronous_parallel_sample(
-            worker_set=self.env_runner_group,
-            sample_timeout_s=self.config.sample_timeout_s,
-            _uses_new_env_runners=True,
-            _return_metrics=True,
-        )
-        self.metrics.aggregate(results, key=ENV_RUNNER_RESULTS)
-        transitions = transitions_of(episodes)
-        self.replay.add_batch(transitions)
-        self.steps += len(transitions)
-        if self.steps <= self.config.learning_starts:
-            return
-        self._updates_owed += len(transitions) * self.config.updates_per_step
-        due = int(self._updates_owed)
-        if due:
-            self._updates_owed -= due
-            self._update(due)
+        request = Request(self.steps, self._reward, self._weights)
+        answers = sample_from(self.env_runner_group, request, self.config.sample_timeout_s)
+        for sampled in answers:
+            self.metrics.aggregate([sampled.metrics], key=ENV_RUNNER_RESULTS)
+            self.replay.add_batch(sampled.transitions)
+            self.steps += len(sampled.transitions)
+            self.sampling_costs += sampled.costs
+            self.non_finite_rewards += sampled.non_finite_rewards
+        self._give_up_after_silence(bool(answers))
+        wanted = int(max(0, self.steps - self.config.learning_starts) * self.config.updates_per_step)
+        while self.updates < wanted:
+            self._update(min(wanted - self.updates, MOST_UPDATES_A_CALL))
+
+    def _give_up_after_silence(self, answered: bool) -> None:
+        now, timeout = time.monotonic(), self.config.sample_timeout_s
+        self._silent_since = None if answered else self._silent_since or now
+        if self._silent_since is not None and now - self._silent_since > timeout:
+            raise SuiteError(
+                f"no env runner has answered for {timeout:.0f} seconds: see what Ray logged about them, "
+                "or step the simulators in this process with sac.num_env_runners 0"
+            )
 
     def _update(self, gradient_steps: int) -> None:
         start = time.perf_counter()
@@ -136,14 +180,18 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
         results = self.learner_group.update(training_data=TrainingData(batch=batch))
         self.metrics.aggregate(results, key=LEARNER_RESULTS)
         self.updates += gradient_steps
-        if self.env_runner_group.num_remote_workers():
-            self.env_runner_group.sync_weights(from_worker_or_learner_group=self.learner_group, inference_only=True)
-        else:  # sync_weights would pass the weights through Ray's object store
-            state = self.learner_group.get_state(
-                components=f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}", inference_only=True
-            )
-            self.env_runner.set_state(state[COMPONENT_LEARNER])
+        self._hand_over_weights()
         self.update_seconds += time.perf_counter() - start
+
+    def _hand_over_weights(self) -> None:
+        """To the local env runner at once, to others with the next request: RLlib's `sync_weights` drops them where
+        a runner has not taken the ones before."""
+        state = self.learner_group.get_state(
+            components=f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}", inference_only=True
+        )[COMPONENT_LEARNER]
+        self.env_runner.set_state(state)
+        if self.env_runner_group.num_remote_workers():
+            self._weights = ray.put(state)
 
     def actor(self) -> Actor:
         """The policy as it acts now; belongs to the local env runner."""
@@ -151,13 +199,15 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
         return actor
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """RLlib's state and the counters; the replay buffer has a file of its own."""
+        """RLlib's state and the counters; the replay buffer has files of its own."""
         state: dict[str, Any] = super().get_state(*args, **kwargs)
         state["sac"] = {
             "steps": self.steps,
             "updates": self.updates,
-            "updates_owed": self._updates_owed,
-            "generator": self._generator.bit_generator.state,
+            "non_finite_rewards": self.non_finite_rewards,
+            "reward_version": self._reward.version,
+            "batches": self._generator.bit_generator.state,
+            "noise": torch.get_rng_state().numpy(),
         }
         return state
 
@@ -165,40 +215,22 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
         """Take over a state of `get_state`."""
         super().set_state(state)
         if "sac" in state:
-            counters = state["sac"]
-            self.steps, self.updates = counters["steps"], counters["updates"]
-            self._updates_owed = counters["updates_owed"]
-            self._generator.bit_generator.state = counters["generator"]
+            ours = state["sac"]
+            self.steps, self.updates = ours["steps"], ours["updates"]
+            self.non_finite_rewards = ours["non_finite_rewards"]
+            self._reward = Reward(ours["reward_version"])
+            self._generator.bit_generator.state = ours["batches"]
+            torch.set_rng_state(torch.from_numpy(ours["noise"]))
 
     def save_to_path(self, path: str | Path | None = None, **kwargs: Any) -> str:
         """RLlib's checkpoint and, in the same folder, the replay buffer, which the new API stack leaves out."""
         folder: str = super().save_to_path(path, **kwargs)
-        self.replay.save(Path(folder) / REPLAY_FILE)
+        self.replay.save(Path(folder) / REPLAY)
         return folder
 
     def restore_from_path(self, path: str | Path, *args: Any, **kwargs: Any) -> None:
         """The inverse of `save_to_path`; a single component can be restored as in RLlib."""
         super().restore_from_path(path, *args, **kwargs)
         if kwargs.get("component") is None:
-            self.replay.load(Path(path) / REPLAY_FILE)
-
-
-def transitions_of(episodes: list[SingleAgentEpisode]) -> Transitions:
-    """The transitions of RLlib's episode chunks.
-
-    The env runner has already dropped the dummy step in which a NEXT_STEP vector environment resets, so that each
-    chunk's last observation is the one its last action led to. Only termination, not truncation, ends the future.
-    """
-    chunks = [episode for episode in episodes if len(episode)]
-    observations = [np.asarray(chunk.get_observations(), np.float32) for chunk in chunks]
-    terminated = [np.zeros(len(chunk), np.float32) for chunk in chunks]
-    for chunk, flags in zip(chunks, terminated, strict=True):
-        flags[-1] = chunk.is_terminated
-    actions = np.concatenate([np.asarray(chunk.get_actions(), np.float32) for chunk in chunks])
-    return Transitions(
-        observations=np.concatenate([each[:-1] for each in observations]),
-        actions=actions.reshape(len(actions), -1),
-        rewards=np.concatenate([np.asarray(chunk.get_rewards(), np.float32) for chunk in chunks]),
-        next_observations=np.concatenate([each[1:] for each in observations]),
-        terminated=np.concatenate(terminated),
-    )
+            self.replay.load(Path(path) / REPLAY)
+            self._hand_over_weights()

@@ -8,6 +8,7 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from torch import Tensor
 
 from datamodules.errors import SuiteError
+from rllib_envs.fast_products import fast_products
 from rllib_envs.sac_update import Batch, SacUpdate
 
 
@@ -43,10 +44,11 @@ class SacLearner(TorchLearner):  # type: ignore[misc]  # ray ships no types
         rows = batch[DEFAULT_MODULE_ID]
         size: int = self.config.train_batch_size_per_learner
         scalars: dict[str, Tensor] = {}
-        for start in range(0, len(rows["rewards"]), size):
-            scalars = self._sac.step(
-                Batch(**{name: rows[name][start : start + size] for name in Batch.__annotations__})
-            )
+        with fast_products():
+            for start in range(0, len(rows["rewards"]), size):
+                scalars = self._sac.step(
+                    Batch(**{name: rows[name][start : start + size] for name in Batch.__annotations__})
+                )
         if not torch.isfinite(scalars["critic_loss"]):
             raise SuiteError(
                 "SAC diverged: the critic's loss is no longer finite. Check that the reward is finite, "

@@ -12,7 +12,10 @@ class SacSettings:
     total_steps: int = 100_000
     """agent decisions in the whole training (at least 1)"""
     num_envs: int = 8
-    """simulators stepped side by side, whose frames are scored in one call (1 to 256)"""
+    """simulators stepped side by side in one process, whose frames are scored in one call (1 to 256)"""
+    num_env_runners: int = 0
+    """processes that step `num_envs` simulators each while the agent learns in its own; 0: in turns, in one process
+    (0 to 64)"""
     learning_starts: int = 1_000
     """agent decisions taken at random before the first update (0 to total_steps)"""
     batch_size: int = 256
@@ -44,6 +47,7 @@ class SacSettings:
         for name, low, high in (
             ("total_steps", 1, None),
             ("num_envs", 1, 256),
+            ("num_env_runners", 0, 64),
             ("learning_starts", 0, self.total_steps),
             ("batch_size", 1, 65_536),
             ("replay_capacity", self.batch_size, None),

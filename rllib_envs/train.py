@@ -57,7 +57,9 @@ def train_agent(
     card = claim(out, card)
     if (out / RESULT).exists():
         finished = read_json(out / RESULT)
-        return AgentResult(**{field.name: finished[field.name] for field in fields(AgentResult)})
+        return AgentResult(
+            **{field.name: finished[field.name] for field in fields(AgentResult) if field.name in finished}
+        )
     prepare_gl()  # RLlib imports dm_control, and with it whatever GL backend it finds first
     from lightning_modules.ray_session import ray_session
     from rllib_envs.training import Training

@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import ray
+
+from datamodules.errors import SettingsError
 from datamodules.progress import Report
 from datamodules.results import read_json, write_atomically, write_json
 from rllib_envs.agent_files import AgentCard, AgentResult, OnEvaluation, greedy_policy, save_policy
@@ -19,6 +22,8 @@ from rllib_envs.scores import is_success
 
 EVALUATION_SEED = 900_000
 """first seed of the evaluations during training; the final evaluation has others"""
+SEEDS_PER_START = 1_000
+"""distance of the seeds of a training that goes on from those of its earlier starts; a runner takes `num_envs`"""
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 EVALUATIONS, PROGRESS = "evaluations.jsonl", "progress.json"
 
@@ -29,12 +34,13 @@ class Training:
     def __init__(self, card: AgentCard, out: Path) -> None:
         """Start, or take up the last checkpoint in `out`."""
         self._card, self._out = card, out
-        self._algorithm: Sac = make_algorithm(card)
-        self._progress = Progress()
         checkpoint = latest_checkpoint(out)
+        self._progress = Progress() if checkpoint is None else Progress(**read_json(checkpoint / PROGRESS))
+        # the simulators' states are not kept: with the same seed their episodes would start as the first ones did
+        self._algorithm: Sac = make_algorithm(card, card.seed + SEEDS_PER_START * self._progress.starts)
         if checkpoint is not None:
             self._algorithm.restore_from_path(checkpoint)
-            self._progress = Progress(**read_json(checkpoint / PROGRESS))
+        self._progress.starts += 1
         keep_lines(out / EVALUATIONS, self._progress.evaluations)
         self._environment = RewardVectorEnv(card.task, card.sac.evaluation_episodes, make_reward(card))
         self._judges = make_judges(card, None, card.judge)
@@ -51,8 +57,9 @@ class Training:
                 returns = self._evaluate(on_evaluation)
                 note = f"true return {sum(returns.true) / len(returns.true):.0f}"
             report(min(steps, sac.total_steps), sac.total_steps, note)
-            if done:
+            if done or time.perf_counter() - self._last_checkpoint > SECONDS_BETWEEN_CHECKPOINTS:
                 self._save()
+            if done:
                 save_policy(self._out, self._algorithm.actor())
                 return self._result()
             self._algorithm.train()
@@ -85,8 +92,6 @@ class Training:
             stream.write(json.dumps(line) + "\n")
         if on_evaluation is not None:
             on_evaluation(line)
-        if time.perf_counter() - self._last_checkpoint > SECONDS_BETWEEN_CHECKPOINTS:
-            self._save()
         return returns
 
     def _save(self) -> None:
@@ -99,13 +104,12 @@ class Training:
     def _update_progress(self) -> None:
         """Bring seconds and costs up to date: those of earlier attempts and those of this one."""
         before, now = self._costs_before, self._progress
-        environments = (self._algorithm.env_runner.env.unwrapped, self._environment)
+        spent = self._algorithm.sampling_costs + self._environment.costs
         now.seconds = before.seconds + time.perf_counter() - self._start
         now.update = before.update + self._algorithm.update_seconds
         now.judge_queries = before.judge_queries + sum(judge.queries for judge in self._judges.values())
         for phase in ("simulate", "render", "reward"):
-            spent = sum(getattr(environment.costs, phase) for environment in environments)
-            setattr(now, phase, getattr(before, phase) + spent)
+            setattr(now, phase, getattr(before, phase) + getattr(spent, phase))
 
     def _result(self) -> AgentResult:
         self._update_progress()
@@ -118,8 +122,10 @@ class Training:
             updates=self._algorithm.updates,
             seconds=round(progress.seconds, 2),
             steps_per_second=round(steps / progress.seconds, 1),
-            costs={**costs, "other": round(progress.seconds - sum(costs.values()), 2)},
+            # env runners in other processes spend their seconds beside this one's
+            costs={**costs, "other": round(max(0.0, progress.seconds - sum(costs.values())), 2)},
             teacher_queries=asked,
+            non_finite_rewards=self._algorithm.non_finite_rewards,
         )
 
 
@@ -127,10 +133,12 @@ class Training:
 class Progress:
     """What a checkpoint keeps beside the algorithm's own state."""
 
+    starts: int = 0
+    """how often the training was started or gone on with"""
     seconds: float = 0.0
     """since the start, without the time between a stop and the next start"""
     simulate: float = 0.0
-    """seconds spent on stepping simulators, evaluations included, as the next two"""
+    """seconds spent on stepping simulators in all processes, evaluations included, as the next two"""
     render: float = 0.0
     """seconds spent on drawing frames"""
     reward: float = 0.0
@@ -147,12 +155,20 @@ class Progress:
     """agent decisions at the last evaluation"""
 
 
-def make_algorithm(card: AgentCard) -> Sac:
-    """The algorithm of an agent, with its environments, in this process."""
+def make_algorithm(card: AgentCard, seed: int) -> Sac:
+    """The algorithm of an agent, in this process but for its env runners.
+
+    Raises SettingsError where Ray has fewer CPUs than these need: it would wait for them without an end.
+    """
+    cpus = int(ray.cluster_resources().get("CPU", 0))
+    if card.sac.num_env_runners > cpus:
+        raise SettingsError(
+            f"sac.num_env_runners is {card.sac.num_env_runners}: Ray has {cpus} CPUs here, and each takes one; lower it"
+        )
     config = SacConfig().sac(card.sac)
-    environment = {"task": card.task, "make_reward": partial(make_reward, card), "seed": card.seed}
+    environment = {"task": card.task, "make_reward": partial(make_reward, card), "seed": seed}
     config.environment(TASK_ENVIRONMENT, env_config=environment)
-    config.debugging(seed=card.seed, log_level="ERROR")
+    config.debugging(seed=seed, log_level="ERROR")
     algorithm: Sac = config.build_algo()
     return algorithm
 

@@ -43,7 +43,7 @@ def measure() -> dict[str, Any]:
     with TemporaryDirectory() as folder:
         teachers = {
             "bundled": ClipTeacher(read_conf(TeacherSettings, BUNDLED)),
-            "vit_b32": ClipTeacher(_random_weights(Path(folder))),
+            "vit_b32": ClipTeacher(random_weights(Path(folder))),
         }
     for name, teacher in teachers.items():
         asked, busy = _ask(teacher, frames)
@@ -72,7 +72,7 @@ def measure() -> dict[str, Any]:
     }
 
 
-def _random_weights(folder: Path) -> TeacherSettings:
+def random_weights(folder: Path) -> TeacherSettings:
     """A checkpoint of `MODEL` in open_clip's format."""
     config = open_clip.get_model_config(MODEL)
     path = folder / "random.pt"

@@ -1,5 +1,6 @@
 """The replay buffer, held against a plain list of transitions."""
 
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -63,9 +64,9 @@ def test_saved_buffer_goes_on_where_it_stopped(tmp_path: Path) -> None:
     buffer = ReplayBuffer(50, OBSERVATIONS, ACTIONS)
     for first in range(0, 72, 12):
         buffer.add_batch(numbered(first, 12))
-    buffer.save(tmp_path / "replay.safetensors")
+    buffer.save(tmp_path)
     restored = ReplayBuffer(50, OBSERVATIONS, ACTIONS)
-    restored.load(tmp_path / "replay.safetensors")
+    restored.load(tmp_path)
     assert numbers_in(restored) == set(range(22, 72))
     restored.add_batch(numbered(72, 10))
     assert numbers_in(restored) == set(range(32, 82))
@@ -74,24 +75,48 @@ def test_saved_buffer_goes_on_where_it_stopped(tmp_path: Path) -> None:
 def test_a_smaller_buffer_takes_the_newest_of_a_saved_one(tmp_path: Path) -> None:
     buffer = ReplayBuffer(50, OBSERVATIONS, ACTIONS)
     buffer.add_batch(numbered(0, 40))
-    buffer.save(tmp_path / "replay.safetensors")
+    buffer.save(tmp_path)
     smaller = ReplayBuffer(8, OBSERVATIONS, ACTIONS)
-    smaller.load(tmp_path / "replay.safetensors")
+    smaller.load(tmp_path)
     assert numbers_in(smaller) == set(range(32, 40))
 
 
 def test_an_empty_buffer_survives_saving_but_cannot_be_sampled(tmp_path: Path) -> None:
-    ReplayBuffer(50, OBSERVATIONS, ACTIONS).save(tmp_path / "replay.safetensors")
+    ReplayBuffer(50, OBSERVATIONS, ACTIONS).save(tmp_path)
     restored = ReplayBuffer(50, OBSERVATIONS, ACTIONS)
-    restored.load(tmp_path / "replay.safetensors")
+    restored.load(tmp_path)
     with pytest.raises(ValueError, match="empty"):
         restored.sample(1, np.random.default_rng(0))
 
 
 def test_refuses_another_tasks_content(tmp_path: Path) -> None:
-    ReplayBuffer(50, OBSERVATIONS, ACTIONS).save(tmp_path / "replay.safetensors")
+    ReplayBuffer(50, OBSERVATIONS, ACTIONS).save(tmp_path)
     with pytest.raises(DataError, match="not a replay buffer of this task"):
-        ReplayBuffer(50, OBSERVATIONS + 1, ACTIONS).load(tmp_path / "replay.safetensors")
+        ReplayBuffer(50, OBSERVATIONS + 1, ACTIONS).load(tmp_path)
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    buffer = ReplayBuffer(50, OBSERVATIONS, ACTIONS)
+    buffer.add_batch(numbered(0, 40))
+    buffer.save(tmp_path)
+    path = tmp_path / "rewards.npy"
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(DataError, match="no whole replay buffer"):
+        buffer.load(tmp_path)
+
+
+def test_memory_is_that_of_the_numbers_also_while_saving(tmp_path: Path) -> None:
+    capacity = 20_000
+    tracemalloc.start()
+    buffer = ReplayBuffer(capacity, OBSERVATIONS, ACTIONS)
+    for first in range(0, capacity + 100, 100):
+        buffer.add_batch(numbered(first, 100))
+    buffer.save(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    arithmetic = capacity * 4 * (OBSERVATIONS + ACTIONS + 1 + OBSERVATIONS + 1)  # float32: s, a, r, s' and the end
+    assert buffer.nbytes == arithmetic
+    assert peak < 1.2 * arithmetic
 
 
 def test_refuses_a_batch_that_cannot_fit() -> None:

@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from datamodules.errors import DataError
+from datamodules.errors import DataError, SettingsError
 from datamodules.tasks import Task
 from rllib_envs.reward_env import Costs, RewardEnv, RewardVectorEnv, make_vector_env
 from rllib_envs.simulators import Simulator, make_simulator
@@ -198,6 +198,18 @@ def test_reward_that_is_never_finite_ends_the_run(pole: Task) -> None:
         environment.step(np.zeros((1, 1)))
     with pytest.raises(DataError, match="NaN or infinity in 100 calls in a row: fit the student again"):
         environment.step(np.zeros((1, 1)))
+
+
+def test_reward_can_be_exchanged_within_an_episode_and_the_count_goes_on(pole: Task) -> None:
+    environment = RewardVectorEnv(pole, 1, Constant([float("nan")]))
+    environment.reset()
+    environment.step(np.zeros((1, 1)))
+    environment.set_reward(Constant([3.0]), version=4)
+    _, rewards, *_ = environment.step(np.zeros((1, 1)))
+    assert_array_equal(rewards, [3.0])
+    assert (environment.reward_version, environment.non_finite_rewards) == (4, 1)
+    with pytest.raises(SettingsError, match="the reward of task 'pole' is the simulator's own"):
+        RewardVectorEnv(pole, 1, None).set_reward(Constant([3.0]), version=1)
 
 
 def test_reward_of_wrong_shape_is_refused(pole: Task) -> None:

@@ -9,10 +9,9 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from datamodules.errors import SettingsError, SuiteError
-from rllib_envs.sac import REPLAY_FILE, Sac, SacConfig, transitions_of
+from rllib_envs.sac import REPLAY, Sac, SacConfig
 from rllib_envs.settings import SacSettings
 
 EPISODE_STEPS = 3
@@ -123,7 +122,7 @@ def test_a_checkpoint_gives_the_same_agent_again(actions: spaces.Space[Any], tmp
     restored = Sac.from_checkpoint(tmp_path)
     assert torch.equal(restored.actor().act(observations, explore=False), wanted)
     assert (restored.steps, restored.updates) == (algorithm.steps, algorithm.updates)
-    assert (tmp_path / REPLAY_FILE).exists()
+    assert (tmp_path / REPLAY / "rewards.npy").exists()
     # the same batches and optimizers too: with the same noise both go on alike
     for each in (algorithm, restored):
         torch.manual_seed(1)
@@ -167,35 +166,3 @@ def test_a_mistake_inside_an_environment_stays_visible(caplog: pytest.LogCapture
 def test_spaces_that_sac_cannot_take_are_named() -> None:
     with pytest.raises(SettingsError, match="MultiDiscrete"):
         build(actions=spaces.MultiDiscrete([2, 2]))
-
-
-def test_chunks_of_episodes_become_transitions() -> None:
-    ongoing = SingleAgentEpisode(
-        observations=[np.array([step], np.float32) for step in range(3)],
-        actions=[0.1, 0.2],
-        rewards=[1.0, 2.0],
-        len_lookback_buffer=0,
-    )
-    ended = SingleAgentEpisode(
-        observations=[np.array([7.0], np.float32), np.array([8.0], np.float32)],
-        actions=[0.3],
-        rewards=[3.0],
-        terminated=True,
-        len_lookback_buffer=0,
-    )
-    cut = SingleAgentEpisode(
-        observations=[np.array([9.0], np.float32), np.array([10.0], np.float32)],
-        actions=[0.4],
-        rewards=[4.0],
-        truncated=True,
-        len_lookback_buffer=0,
-    )
-    started = SingleAgentEpisode(observations=[np.array([5.0], np.float32)], len_lookback_buffer=0)
-    for episode in (ongoing, ended, cut, started):
-        episode.to_numpy()
-    transitions = transitions_of([ongoing, ended, started, cut])
-    assert transitions.observations[:, 0].tolist() == [0, 1, 7, 9]
-    assert transitions.next_observations[:, 0].tolist() == [1, 2, 8, 10]
-    np.testing.assert_allclose(transitions.actions[:, 0], [0.1, 0.2, 0.3, 0.4])
-    assert transitions.rewards.tolist() == [1, 2, 3, 4]
-    assert transitions.terminated.tolist() == [0, 0, 1, 0]

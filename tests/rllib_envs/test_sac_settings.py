@@ -14,6 +14,8 @@ from rllib_envs.settings import SacSettings
         {"total_steps": 0},
         {"num_envs": 0},
         {"num_envs": 257},
+        {"num_env_runners": -1},
+        {"num_env_runners": 65},
         {"learning_starts": -1},
         {"learning_starts": 200, "total_steps": 100},
         {"batch_size": 0},

@@ -1,6 +1,10 @@
 """Real trainings, tiny ones: what they leave behind, and how they go on after a stop."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +13,7 @@ from typing import Any
 import pytest
 
 import rllib_envs.training
+from datamodules.conf import read_conf
 from datamodules.errors import DataError, SettingsError, SuiteError
 from datamodules.results import read_json
 from datamodules.tasks import Task
@@ -16,6 +21,7 @@ from lightning_modules.settings import TeacherSettings
 from lightning_modules.student_files import save_student
 from rllib_envs.agent_files import AgentCard, load_policy
 from rllib_envs.agent_reward import SCALE_FRAMES
+from rllib_envs.checkpoints import latest_checkpoint
 from rllib_envs.evaluate import RANDOM_EPISODES, evaluate_agent
 from rllib_envs.reward_env import RewardVectorEnv
 from rllib_envs.settings import SacSettings
@@ -119,6 +125,34 @@ def test_discrete_actions_and_early_ends_train_too(falling_pole: Task, tmp_path:
     environment.close()
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_running")
+def test_discrete_actions_learn_to_balance(tasks_folder: Path, tmp_path: Path) -> None:
+    task = read_conf(Task, tasks_folder / "gym_cartpole.yaml")
+    sac = SacSettings(
+        total_steps=3000, learning_starts=500, batch_size=64, hidden=(64, 64), evaluation_every_steps=3000
+    )
+    train_agent(task, "true", sac, tmp_path, seed=0)
+    first, last = lines_of(tmp_path)
+    at_random = evaluate_agent(tmp_path, [1_000_000], tmp_path / "evaluation").random_returns
+    # a random policy keeps the pole up for 22 steps on average, of at most 500
+    assert sum(last["true_returns"]) / 5 > 3 * sum(at_random) / len(at_random)
+    assert sum(last["true_returns"]) > sum(first["true_returns"])
+
+
+TRAIN_AND_SAVE_OFTEN = """
+import sys
+from pathlib import Path
+import rllib_envs.before_rllib
+import rllib_envs.training
+from rllib_envs.agent_files import AgentCard
+from rllib_envs.train import train_agent
+rllib_envs.training.SECONDS_BETWEEN_CHECKPOINTS = 0.0
+card = AgentCard.read(Path(sys.argv[1]))
+train_agent(card.task, card.reward, card.sac, Path(sys.argv[1]), seed=card.seed)
+"""
+
+
 class KilledError(Exception):
     """Stands for the moment in which the process is killed."""
 
@@ -151,6 +185,30 @@ def test_a_stopped_training_goes_on_from_its_last_checkpoint(
     finished = train_agent(pole, "true", SAC, out, seed=0)
     assert finished == result
     assert lines_of(out) == after
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_running")
+def test_a_killed_process_goes_on_and_its_curve_continues(
+    pole: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rllib_envs.training, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    long = replace(SAC, total_steps=8000, evaluation_every_steps=512)
+    AgentCard(pole, "true", long, 0).write(tmp_path)
+    process = subprocess.Popen([sys.executable, "-c", TRAIN_AND_SAVE_OFTEN, str(tmp_path)])
+    while process.poll() is None and (latest_checkpoint(tmp_path) is None or len(lines_of(tmp_path)) < 3):
+        time.sleep(0.05)
+    process.kill()  # SIGKILL, wherever it is: in an update, an evaluation or a checkpoint
+    assert process.wait() == -signal.SIGKILL, "it ended by itself"
+    before = lines_of(tmp_path)
+    reports: list[int] = []
+    result = train_agent(pole, "true", long, tmp_path, seed=0, report=lambda done, total, note: reports.append(done))
+    after = lines_of(tmp_path)
+    assert reports[0] >= before[-2]["steps"] > 0  # of the last line the checkpoint may have been in the making
+    assert after[: len(before) - 1] == before[:-1]
+    assert [line["steps"] for line in after] == sorted({line["steps"] for line in after})
+    assert after[-1]["steps"] == result.steps >= long.total_steps
+    assert result.updates == int((result.steps - SAC.learning_starts) * SAC.updates_per_step)
 
 
 @pytest.mark.slow

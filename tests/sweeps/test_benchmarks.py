@@ -13,7 +13,7 @@ from datamodules.errors import UnknownNameError
 from datamodules.records import encode_frame
 from datamodules.results import read_json
 from scripts.benchmark import main
-from sweeps.benchmarks import fitting, interleaved_medians, loading, rendering, run_benchmark, teacher
+from sweeps.benchmarks import agents, fitting, interleaved_medians, loading, rendering, run_benchmark, teacher
 
 
 def test_peers_take_turns_and_their_medians_are_told_apart() -> None:
@@ -124,3 +124,23 @@ def test_plain_loop_learns_from_its_pictures(tmp_path: Path) -> None:
         assert loop.epoch(DataLoader(pictures, batch_size=2)) > 0
     learned = loop.network(torch.stack([pictures[0][0], pictures[1][0]]))
     assert learned[:, 0].tolist() == pytest.approx([1.0, -1.0], abs=0.2)
+
+
+@pytest.mark.slow
+def test_agents_measures_all_peers_in_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, smaller in {"BATCH": 16, "HIDDEN": (8,), "BLOCK_SECONDS": 0.1, "ROUNDS": 1, "STEPS_A_CALL": 16}.items():
+        monkeypatch.setattr(agents, name, smaller)
+    result = read_json(run_benchmark("agents", tmp_path))
+    rates, ratios = result["medians"], result["ratios"]
+    assert all(rate > 0 for rate in rates.values())
+    stock = max(rates["stock_rllib_steps_per_second"], rates["stock_rllib_one_thread_steps_per_second"])
+    assert ratios["ours_over_stock_rllib"] == pytest.approx(rates["ours_steps_per_second"] / stock)
+    assert ratios["ours_over_sb3"] == pytest.approx(rates["ours_steps_per_second"] / rates["sb3_steps_per_second"])
+    assert ratios.keys() == {
+        "ours_over_sb3",
+        "ours_over_stock_rllib",
+        "ours_8_envs_over_stock_rllib",
+        "student_reward_over_true_reward",
+        "student_over_vit_b32_in_loop",
+        "two_runners_over_one",
+    }
