@@ -125,7 +125,7 @@ def test_the_same_files_give_the_same_page(path: Path, pair: Path, squares: Path
 @pytest.mark.slow
 def test_the_command_prints_the_page_and_keeps_it_in_mlflow(squares: Path, tmp_path: Path) -> None:
     store = f"sqlite:///{tmp_path}/mlflow.db"
-    command = [sys.executable, "-m", "scripts.fit_student", "fit", "--config=conf/student/default.yaml"]
+    command = [sys.executable, "-m", "scripts.fit_student", "fit", "--config=conf/student/quick.yaml"]
     command += [f"--data.labels={squares}", f"--out={tmp_path}/student", f"--tracking_uri={store}"]
     for _ in range(2):  # the second finds everything done, and shows it
         outcome = subprocess.run(

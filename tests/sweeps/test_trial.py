@@ -16,7 +16,7 @@ import pytest
 SMALL = """
 task: {task}
 teacher: {root}/conf/teacher/bundled.yaml
-student: {root}/conf/student/default.yaml
+student: {root}/conf/student/quick.yaml
 out: {out}
 evaluation_episodes: 2
 judge: true
