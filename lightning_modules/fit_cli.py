@@ -19,6 +19,7 @@ from datamodules.frames_datamodule import FramesDataModule
 from datamodules.progress import Report, silent
 from datamodules.results import read_json, write_atomically, write_json
 from datamodules.storage import is_address
+from datamodules.tasks import Prompts
 from lightning_modules.fit_callbacks import (
     FitProgress,
     best_checkpoint,
@@ -29,7 +30,7 @@ from lightning_modules.fit_callbacks import (
 from lightning_modules.fit_export import RESULT, FitResult, export_student, read_fit
 from lightning_modules.student_files import CARD
 from lightning_modules.student_module import MONITOR, StudentModule
-from lightning_modules.tracking import FitLogger
+from lightning_modules.tracking import FitLogger, prompt_tags
 
 SETTINGS, CONFIG, CHECKPOINTS = "fit.json", "config.yaml", "checkpoints"
 PLACES = {"config", "out", "tracking_uri", "experiment", "data.labels", "data.cache", "data.num_workers"}
@@ -174,8 +175,7 @@ class FitCLI(LightningCLI):
         write_atomically(self.out / CONFIG, self._parser("fit").dump(self.config["fit"]).encode())
         if self._logger:
             logged = {name: value for name, value in settings.items() if name.startswith(LOGGED)}
-            prompts = {target.task: target.prompts for target in self.model.targets.all}
-            self._logger.log_fit(logged, prompts, self.out / CONFIG)
+            self._logger.log_fit(logged, self._prompts, self.out / CONFIG)
 
     def _register(self) -> None:
         """Enter the finished student into MLflow's model registry, under its task and backbone."""
@@ -186,9 +186,14 @@ class FitCLI(LightningCLI):
             "seed": self._get(self.config, "seed_everything"),
             "labels": self.datamodule.digest,
             "fidelity": asdict(self.result.fidelity),
-            "prompts": {target.task: asdict(target.prompts) for target in self.model.targets.all},
         }
-        self._logger.register(f"student-{tasks}-{self.model.backbone}", self.out, flatten(about))
+        tags = {**flatten(about), **prompt_tags(self._prompts)}
+        self._logger.register(f"student-{tasks}-{self.model.backbone}", self.out, tags)
+
+    @property
+    def _prompts(self) -> dict[str, Prompts]:
+        """The prompts of each task."""
+        return {target.task: target.prompts for target in self.model.targets.all}
 
     def _settings(self) -> dict[str, Any]:
         """Flat settings that decide the student, the labels' digest among them, as plain JSON values."""

@@ -70,19 +70,11 @@ class FitLogger(MLFlowLogger):
         return runs[0].info.run_id if runs else None
 
     def log_fit(self, settings: Mapping[str, Any], prompts: Mapping[str, Prompts], config: Path) -> None:
-        """Log what is to be fitted: settings as parameters, each task's prompts as tags, the configuration as a file.
-
-        The tags of a single task are `prompts.goal` and so on, those of several `prompts.TASK.goal`.
-        """
+        """Log what is to be fitted: settings as parameters, each task's prompts as tags, the configuration as a file."""
         flat = {f"student.{name}": value for name, value in settings.items() if value is not None}
         whole = {name: value for name, value in flat.items() if len(str(value)) > PARAMETER_CHARACTERS}
         self.log_hyperparams({name: value for name, value in flat.items() if name not in whole})
-        tags = {
-            f"prompts.{field}" if len(prompts) == 1 else f"prompts.{task}.{field}": value
-            for task, own in prompts.items()
-            for field, value in (("goal", list(own.goal)), ("baseline", list(own.baseline)), ("alpha", own.alpha))
-        }
-        for name, value in {**whole, **tags}.items():
+        for name, value in {**whole, **prompt_tags(prompts)}.items():
             self.experiment.set_tag(self.run_id, name, value)
         self.experiment.log_artifact(self.run_id, str(config), FILES)
 
@@ -126,6 +118,15 @@ class FitLogger(MLFlowLogger):
         """End the run, unless it is a caller's."""
         if self._ends_run:
             super().finalize(status)
+
+
+def prompt_tags(prompts: Mapping[str, Prompts]) -> dict[str, Any]:
+    """Prompts by task as tags: `prompts.goal` and so on of a single task, `prompts.TASK.goal` of several."""
+    return {
+        f"prompts.{field}" if len(prompts) == 1 else f"prompts.{task}.{field}": value
+        for task, own in prompts.items()
+        for field, value in (("goal", list(own.goal)), ("baseline", list(own.baseline)), ("alpha", own.alpha))
+    }
 
 
 @contextmanager

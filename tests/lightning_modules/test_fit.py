@@ -336,4 +336,6 @@ def test_two_processes_fit_one_student(labels: Path, tmp_path: Path) -> None:
     with np.load(tmp_path / "student" / "held_out.npz", allow_pickle=False) as held_out:
         assert list(zip(held_out["episode"].tolist(), held_out["step"].tolist(), strict=True)) == HELD_OUT
         frames = np.stack([frame_of(*key) for key in HELD_OUT])
-        np.testing.assert_allclose(StudentReward.load(tmp_path / "student").raw(frames), held_out["student"], atol=1e-3)
+        np.testing.assert_allclose(
+            StudentReward.load(tmp_path / "student", "torch")(frames), held_out["student"], atol=1e-3
+        )

@@ -129,7 +129,7 @@ def test_damaged_memory_is_made_anew(folder: Path, content: str) -> None:
 
 def test_machine_without_a_cache_folder_times_each_time(folder: Path) -> None:
     folder.parent.write_text("a file where the folder would be")
-    assert open_fastest(NETWORK, onnx)(FRAMES).shape == (3,)
+    assert open_fastest(NETWORK, onnx)(FRAMES).shape == (3, 1)
 
 
 def test_torch_alone_is_not_timed(folder: Path, opened: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
