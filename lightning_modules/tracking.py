@@ -70,7 +70,7 @@ class FitLogger(MLFlowLogger):
         return runs[0].info.run_id if runs else None
 
     def log_fit(self, settings: Mapping[str, Any], prompts: Mapping[str, Prompts], config: Path) -> None:
-        """Log what is to be fitted: settings as parameters, each task's prompts as tags, the configuration as a file."""
+        """Log what is to be fitted: settings as parameters, each task's prompts as tags, the configuration file."""
         flat = {f"student.{name}": value for name, value in settings.items() if value is not None}
         whole = {name: value for name, value in flat.items() if len(str(value)) > PARAMETER_CHARACTERS}
         self.log_hyperparams({name: value for name, value in flat.items() if name not in whole})
