@@ -45,7 +45,7 @@ def test_numbers_are_those_of_eager_torch(name: RuntimeName) -> None:
     rewards = open_runtime(name, NETWORK, onnx)(FRAMES)
     assert (rewards.dtype, rewards.shape) == (np.float32, (17, 1))
     np.testing.assert_allclose(rewards, EXPECTED, rtol=0, atol=max(TOLERANCE[name], 1e-5))
-    assert EXPECTED.std() > 0.3  # or the tolerance would say little
+    assert EXPECTED.std() > 4 * max(TOLERANCE.values())  # or the tolerance would say little
 
 
 @pytest.mark.parametrize("name", QUICK)
