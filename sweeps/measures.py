@@ -20,6 +20,8 @@ RETURNS = {
     ),
 }
 GOLDS = {"true": "true return", "teacher": "teacher's return"}
+TELLING_EVALUATIONS = 11
+"""from so many evaluations on, simulated falls were flagged in 99 of 100 trainings (overoptimisation.py)"""
 
 
 @dataclass(frozen=True)
@@ -79,10 +81,12 @@ def watch_of(files: TrialFiles) -> Watch | None:
             "least (sac.evaluation_every_steps).",
         )
     golds = " or the ".join(GOLDS[name] for name in found)
+    few = f" {len(files.evaluations)} evaluations may miss it: {TELLING_EVALUATIONS} and more would show it."
     return Watch(
         "unknown",
         "No over-optimisation seen.",
-        f"At no time did the learned return rise while the {golds} fell, by more than chance explains.",
+        f"At no time did the learned return rise while the {golds} fell, by more than chance explains."
+        + (few if len(files.evaluations) < TELLING_EVALUATIONS else ""),
     )
 
 

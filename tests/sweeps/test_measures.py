@@ -84,6 +84,10 @@ def test_nothing_seen_says_what_was_watched(files: TrialFiles) -> None:
     assert watch is not None
     assert watch.word == "No over-optimisation seen."
     assert "the true return fell" in watch.sentence
+    assert f"{len(files.evaluations)} evaluations may miss it: 11 and more would show it" in watch.sentence
+    longer = watch_of(replace(files, evaluations=files.evaluations * 2))
+    assert longer is not None
+    assert longer.sentence.endswith("more than chance explains.")
     assert fallen_steps(files) is None
 
 
