@@ -38,6 +38,8 @@ def random_shift(frames: Tensor, pixels: int) -> Tensor:
 
     The augmentation of DrQ (Kostrikov et al. 2021, "Image Augmentation Is All You Need"), from torch's generator.
     """
+    if pixels == 0:
+        return frames
     size, device = frames.shape[1], frames.device
     offsets = torch.randint(-pixels, pixels + 1, (2, len(frames), 1), device=device)
     rows, columns = (torch.arange(size, device=device) + offsets).clamp(0, size - 1)

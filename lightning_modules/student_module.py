@@ -164,7 +164,7 @@ class StudentModule(LightningModule):
             self._left_out = left_out_episodes(data, self.members)
         if self.head == "embedding":
             embeddings = np.concatenate(train)
-            self._unit = float(0.5 * embeddings.var(axis=0).sum())
+            self._unit = float(0.5 * embeddings.var(axis=0).sum()) or 1.0  # where all frames look alike
             for head in self.network.heads:
                 assert isinstance(head, EmbeddingHead)
                 head.centre(torch.from_numpy(embeddings).to(self.device))
@@ -183,7 +183,7 @@ class StudentModule(LightningModule):
     def loss_of(self, batch: FrameBatch) -> Tensor:
         """Mean loss over frames and members, those that a member does without left out; the ranking loss on top.
 
-        It is about 1 for a student that always guesses the mean, whatever the head.
+        Of a student that always guesses the mean mse and cosine are about 1, whatever the embeddings' spread.
         """
         outputs, answers = self(batch.frames), self._answers(batch)
         losses = self._losses(outputs, answers)

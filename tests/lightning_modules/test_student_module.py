@@ -19,6 +19,7 @@ from lightning_modules.rewards import Standardisation
 from lightning_modules.student_module import StudentModule
 from lightning_modules.student_network import StudentNetwork
 from lightning_modules.student_scores import EPISODES
+from tests.lightning_modules import students
 from tests.lightning_modules.students import BASELINE, GOAL, OTHER, TASK, reward_of, write_labels
 
 
@@ -260,6 +261,13 @@ def test_embedding_head_learns_the_embeddings_in_units_of_their_spread(labels: P
     cosines = (student * teacher).sum(axis=1)
     unexplained = (1 - cosines).mean() / (0.5 * embeddings.var(axis=0).sum())
     assert module.loss_of(batch).item() == pytest.approx(unexplained, rel=1e-2)
+
+
+def test_frames_that_all_look_alike_give_a_finite_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(students, "brightness_of", lambda episode, step: 0.5)
+    alike = write_labels(tmp_path / "labels", episodes=10)
+    module = run_test(StudentModule("test_efficientnet", head="embedding"), alike)
+    assert module.loss_of(next(iter(ready(alike).test_dataloader()))).isfinite()
 
 
 def test_embedding_head_is_scored_by_the_reward_of_its_embeddings(labels: Path) -> None:
