@@ -28,3 +28,7 @@ class UnknownNameError(SuiteError):
 
 class MissingDependencyError(SuiteError):
     """Something outside Python is missing (GL, weights, network); the message names what to install or place where."""
+
+
+class StoppedError(SuiteError):
+    """Work was asked to stop; what is finished is kept, and the same command goes on."""
