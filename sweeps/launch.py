@@ -60,8 +60,7 @@ def launch_sweep(sweep: SweepConfig, command: str) -> Path:
         owned = [_owned_by(run.run_id, trial) for trial in waiting]
         with _stopping(out / STOP):
             errors = _run_all(sweep, owned, resources, command, done=len(trials) - len(waiting)) if owned else {}
-        path = _conclude(sweep, trials, errors, run, time.monotonic() - start)
-    return path
+        return _conclude(sweep, trials, errors, run, time.monotonic() - start)
 
 
 def check_trials(trials: Sequence[SweepTrial]) -> list[SweepTrial]:
@@ -100,16 +99,22 @@ def resources_of(sweep: SweepConfig, cluster: Mapping[str, float]) -> list[dict[
         if needed[kind] > there:
             runners_too = f" and {runners} for its env runners" if runners and kind == "CPU" else ""
             raise SettingsError(
-                f"{setting} is {getattr(sweep, setting)}{runners_too}: Ray has {there:g} {kind} slots here, so no trial "
-                f"could ever start; lower it, or join a larger cluster with RAY_ADDRESS"
+                f"{setting} is {getattr(sweep, setting)}{runners_too}: Ray has {there:g} {kind} slots here, and no "
+                "trial could ever start; lower it, or join a larger cluster with RAY_ADDRESS"
             )
     return [{"CPU": sweep.cpus_per_trial, "GPU": gpus}, *({"CPU": 1.0} for _ in range(runners))]
 
 
 def run_in_slot(
-    config: Mapping[str, str], trials: Mapping[str, TrialConfig], folder: str, command: str, threads: int, stop: str
+    config: Mapping[str, str],
+    *,
+    trials: Mapping[str, TrialConfig],
+    folder: str,
+    command: str,
+    threads: int,
+    stop: str,
 ) -> dict[str, Any]:
-    """One trial as Ray Tune runs it, in a process of its own. `config["trial"]` says which.
+    """One trial as Ray Tune runs it, in a process of its own. `config["trial"]` says which of `trials`.
 
     Returns its status: a trial that was asked to stop, or whose settings are wrong, need not be tried again. Any other
     failure is raised, and Tune tries again.
@@ -214,7 +219,12 @@ def _run_all(
     shutil.rmtree(folder / TUNE, ignore_errors=True)  # its notes of an earlier start: the journals know more
     # No logs but ours, and no change of the working folder; Ctrl-C is ours, too.
     os.environ.update(
-        {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_CHDIR_TO_TRIAL_DIR": "0", "TUNE_DISABLE_SIGINT_HANDLER": "1"}
+        {
+            "RAY_AIR_NEW_OUTPUT": "0",
+            "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+            "RAY_CHDIR_TO_TRIAL_DIR": "0",
+            "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        }
     )
     trainable = tune.with_parameters(
         run_in_slot,
@@ -253,9 +263,7 @@ def _last_line(error: BaseException) -> str:
 
 
 def _owned_by(run_id: str, trial: SweepTrial) -> SweepTrial:
-    return replace(
-        trial, config=replace(trial.config, tracking=replace(trial.config.tracking, parent=run_id))
-    )
+    return replace(trial, config=replace(trial.config, tracking=replace(trial.config.tracking, parent=run_id)))
 
 
 def _describe(sweep: SweepConfig, trials: Sequence[SweepTrial], run: Any, command: str) -> None:

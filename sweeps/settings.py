@@ -79,7 +79,8 @@ class SweepConfig:
     question: str
     """what the trials are to answer, in a sentence; the page's title"""
     base: TrialConfig
-    """the trial that all others are variants of, as ../trials/demo.yaml; `out` and `tracking.experiment` are not used"""
+    """the trial that all others are variants of, as ../trials/demo.yaml; its `out` and `tracking.experiment` are not
+    used"""
     grid: dict[str, list[Any] | dict[str, Any]]
     """settings of a trial and their values, each with each, as {reward: [true, student], sac.gamma: [.99], seed: [0,
     1]}: a list, or names with values; a group such as `task` takes files of conf/, too"""

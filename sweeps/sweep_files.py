@@ -104,7 +104,7 @@ def read_trials(folders: Sequence[Path], out: Path, question: str) -> SweepFiles
     """
     files = [read_trial(folder) for folder in folders]
     flat = [_settings(each.result["settings"]) for each in files]
-    keys = [key for key in dict.fromkeys(key for each in flat for key in each)]
+    keys = list(dict.fromkeys(key for each in flat for key in each))
     compared = [key for key in keys if len({repr(each.get(key)) for each in flat}) > 1]
     trials = tuple(
         SweptTrial(

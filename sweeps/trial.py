@@ -260,6 +260,7 @@ def _figures(config: TrialConfig, journal: Journal, run: Run, command: str) -> d
         "prompts": asdict(config.task.prompts),
         "successes": evaluate.get("successes"),
         "overoptimisation": evaluate.get("overoptimisation"),
+        "labelling_queries": label.get("total_teacher_queries", 0),
         "teacher_queries": label.get("total_teacher_queries", 0)
         + train.get("teacher_queries", 0)
         + evaluate.get("teacher_queries", 0),
