@@ -46,6 +46,11 @@ def interval(estimate: Estimate, digits: int | None = None) -> str:
     return f"95\N{NO-BREAK SPACE}% {ends[0]} to {ends[1]}"
 
 
+def percent(share: float) -> str:
+    """'96 %', which no line break takes apart."""
+    return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
+
+
 def digits_of(found: Comparison) -> int | None:
     """Decimals of the figure that arms are compared by."""
     return None if found.measure == "true_return" else 3 if found.measure == "fidelity" else 2
@@ -125,7 +130,7 @@ def _best(found: Comparison) -> str:
     runs = sum(figures.runs for figures in best.tasks.values())
     words = f"{NAMES[found.measure]} {figure(best.overall, digits)} ({interval(best.overall, digits)}, {runs} runs)"
     if len(ranked) == 1:
-        return f"{best.name} reaches {words}; there is nothing finished to compare it with."
+        return f"Only {best.name} is there: {words}; nothing finished stands beside it."
     second = ranked[1]
     assert second.overall is not None
     told = (
@@ -134,7 +139,7 @@ def _best(found: Comparison) -> str:
         else f"but {_count(found, best.name, second.name)} cannot tell the two apart"
     )
     return (
-        f"{best.name} comes first: {words}. {second.name} follows with {figure(second.overall, digits)} "
+        f"Best: {best.name}, {words}. Second: {second.name}, {figure(second.overall, digits)} "
         f"({interval(second.overall, digits)}), {told}."
     )
 
@@ -176,7 +181,7 @@ def _return_gate(found: Comparison) -> Gate | None:
         return None
     student, teacher = (scores_of(found.files, arm, found.measure) for arm in ("student", "teacher"))
     share = ratio(student, teacher)
-    name = f"the student's agent reaches more than {GATE_RETURN:.0%} of the teacher's"
+    name = f"the student's agent reaches more than {percent(GATE_RETURN)} of the teacher's"
     if share is None:
         return Gate(
             "fail", name, "not known", "both need finished runs on the same tasks, and the teacher a return above 0"
@@ -186,7 +191,7 @@ def _return_gate(found: Comparison) -> Gate | None:
     return Gate(
         word,
         name,
-        f"{share.value:.0%} (95\N{NO-BREAK SPACE}% {share.low:.0%} to {share.high:.0%})",
+        f"{percent(share.value)} (95\N{NO-BREAK SPACE}% {percent(share.low)} to {percent(share.high)})",
         f"mean {NAMES[found.measure]} of the final agents, tasks alike"
         + ("; the teacher's own agents are not clearly better than those of a random reward, so it says little" * lost),
     )

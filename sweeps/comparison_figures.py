@@ -6,7 +6,7 @@ import numpy as np
 
 from sweeps import comparison_plots as pictures
 from sweeps import plots
-from sweeps.comparison import STAGES_OF_COMPUTE, Comparison, curve_of, value_of
+from sweeps.comparison import STAGES_OF_COMPUTE, Comparison, Measure, curve_of, value_of
 from sweeps.run_statistics import Estimate, over_runs
 from sweeps.sweep_files import SweptTrial
 
@@ -58,7 +58,7 @@ def mean_curve(arm: str, trials: Sequence[SweptTrial]) -> pictures.ArmCurve | No
 
 
 def _dots(found: Comparison, task: str) -> list[pictures.ArmDots]:
-    measure = "fidelity" if found.measure == "fidelity" else "true_return"
+    measure: Measure = "fidelity" if found.measure == "fidelity" else "true_return"
     dots = []
     for arm in found.arms:
         if task in arm.tasks:

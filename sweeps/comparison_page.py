@@ -19,6 +19,7 @@ from sweeps.comparison_answer import (
     figure,
     gates_of,
     interval,
+    percent,
     pick_of,
 )
 from sweeps.comparison_figures import draw_comparison
@@ -57,7 +58,7 @@ def page_content(found: Comparison) -> dict[str, Any]:
         "drawn": {name: drawn.get(name) for name in ("profiles", "improvement", "front", "stages", "phases")},
         "beats": _beats(found),
         "enough": ENOUGH_SEEDS,
-        "chance": f"{CHANCE:.0%}",
+        "chance": percent(CHANCE),
         "pick": pick_of(found),
         "costs": [_cost_row(arm) for arm in found.arms if arm.costs],
         "watched": _watched(files.finished),
@@ -127,7 +128,9 @@ def _arm_row(found: Comparison, arm: ArmFigures) -> dict[str, Any]:
 
 
 def _cell(estimate: Estimate | None, digits: int | None) -> dict[str, str] | None:
-    return estimate and {"figure": figure(estimate, digits), "interval": interval(estimate, digits)}
+    if estimate is None:
+        return None
+    return {"figure": figure(estimate, digits), "interval": interval(estimate, digits)}
 
 
 def _task_cell(found: Comparison, arm: ArmFigures, task: str) -> dict[str, Any] | None:
@@ -152,7 +155,9 @@ def _beats(found: Comparison) -> list[tuple[str, list[str | None]]]:
 
     def cell(one: str, other: str) -> str | None:
         estimate = found.improvement.get((one, other))
-        return estimate and f"{estimate.value:.0%} ({estimate.low:.0%} to {estimate.high:.0%})"
+        if estimate is None:
+            return None
+        return f"{percent(estimate.value)} ({percent(estimate.low)} to {percent(estimate.high)})"
 
     names = [arm.name for arm in found.arms]
     return [(one, [cell(one, other) for other in names]) for one in names] if found.improvement else []
@@ -172,7 +177,7 @@ def _cost_row(arm: ArmFigures) -> dict[str, Any]:
             if costs.seconds.get(stage)
         ),
         "speed": None if costs.steps_per_second is None else f"{number(costs.steps_per_second)} steps/s",
-        "phases": ", ".join(f"{name} {seconds / whole:.0%}" for name, seconds in costs.phases.items())
+        "phases": ", ".join(f"{name} {percent(seconds / whole)}" for name, seconds in costs.phases.items())
         if whole
         else None,
         "queries": f"{costs.queries:,.0f}",

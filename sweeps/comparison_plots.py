@@ -152,7 +152,8 @@ def improvements(reference: str, shown: Mapping[str, Estimate], look: Look) -> D
 
 def stacked_seconds(arms: Mapping[str, Mapping[str, float]], xlabel: str) -> Drawing:
     """Seconds of each arm by what they were spent on, an arm a bar."""
-    names = list(dict.fromkeys(name for parts in arms.values() for name in parts))
+    fullest = max(arms.values(), key=len)  # it knows the order of them all
+    names = list(dict.fromkeys(name for parts in (fullest, *arms.values()) for name in parts))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 1.35 + 0.36 * len(arms)))
         axes: Axes = figure.subplots()
