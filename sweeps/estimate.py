@@ -20,7 +20,10 @@ from sweeps.space import SweepTrial, trials_of
 
 EPOCHS = 32
 """of a student's file that does not say"""
-RULE = "one core of the README's machine, with the bundled teacher and the default student"
+RULE = (
+    "one core of the README's machine with the bundled teacher and the default student, right to a factor of two or "
+    "three; larger backbones take up to twelve times as long to fit. Finished trials of a kind take its place here"
+)
 PER_UNIT: Mapping[str, float] = {"collect": 0.003, "label": 0.005, "fit": 0.0013, "train": 0.0065, "evaluate": 0.09}
 """seconds for one of each, as `make demo` takes on `RULE`: frame, frame, frame and epoch, agent step, episode"""
 TEACHER_SECONDS = 0.005
@@ -67,17 +70,11 @@ def print_estimate(sweep: SweepConfig) -> Path:
         seconds, queries = seconds + own, queries + asked
     print(Table(["trial", "to do", "teacher queries", "one slot"], rows).plain())
     print(
-        f"\n{len(waiting)} of {len(trials)} trials to run, {queries:,} teacher queries, {duration(seconds)} of one slot: "
-        "less side by side in several, each then slower where they share memory and caches."
+        f"\n{len(waiting)} of {len(trials)} trials to run: {queries:,} teacher queries, {duration(seconds)} of a slot; "
+        "less in several, where each is slower for the others beside it."
     )
-    if ruled:
-        print(
-            f"By a rule, good to a factor of two or three: {RULE}. The seconds of finished trials of the same kind in this "
-            "folder take its place."
-        )
-    else:
-        print("From the seconds of finished trials of the same kind in this folder.")
-    return sweep.folder
+    print(f"By a rule: {RULE}." if ruled else "From the seconds of finished trials of the same kind in this folder.")
+    return sweep.out
 
 
 def work_of(config: TrialConfig) -> list[Work]:

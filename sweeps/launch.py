@@ -46,7 +46,7 @@ def launch_sweep(sweep: SweepConfig, command: str) -> Path:
     from sweeps.runs import Run
 
     trials = trials_of(sweep)
-    out = sweep.folder
+    out = sweep.out
     if sweep.resume and not (out / SWEEP).exists():
         raise DataError(f"resume is set, and {out} holds no sweep to go on with: correct --out, or leave --resume out")
     waiting = check_trials(trials)
@@ -215,7 +215,7 @@ def _run_all(
     sweep: SweepConfig, trials: Sequence[SweepTrial], resources: list[dict[str, float]], command: str, done: int
 ) -> dict[str, dict[str, str]]:
     """Run the trials as slots come free; how each of them ended, by name."""
-    folder = sweep.folder.resolve()
+    folder = sweep.out.resolve()
     shutil.rmtree(folder / TUNE, ignore_errors=True)  # its notes of an earlier start: the journals know more
     # No logs but ours, and no change of the working folder; Ctrl-C is ours, too.
     os.environ.update(
@@ -270,7 +270,7 @@ def _describe(sweep: SweepConfig, trials: Sequence[SweepTrial], run: Any, comman
     """Note what is asked, before the first trial: `sweep.json` and the parent run."""
     varied = [key for key, values in sweep.grid.items() if len(values) > 1]
     write_json(
-        sweep.folder / SWEEP,
+        sweep.out / SWEEP,
         {
             "name": sweep.name,
             "question": sweep.question,
@@ -296,7 +296,7 @@ def _describe(sweep: SweepConfig, trials: Sequence[SweepTrial], run: Any, comman
 def _conclude(
     sweep: SweepConfig, trials: Sequence[SweepTrial], ended: Mapping[str, Mapping[str, str]], run: Any, seconds: float
 ) -> Path:
-    out = sweep.folder
+    out = sweep.out
     earlier = read_json(out / RESULT).get("seconds", 0.0) if (out / RESULT).exists() else 0.0
     status = {trial.name: dict(ended.get(trial.name, {"status": FINISHED, "error": ""})) for trial in trials}
     finished = sum(each["status"] == FINISHED for each in status.values())

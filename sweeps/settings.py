@@ -81,11 +81,11 @@ class SweepConfig:
     base: TrialConfig
     """the trial that all others are variants of, as ../trials/demo.yaml; its `out` and `tracking.experiment` are not
     used"""
+    out: Path
+    """the output folder; run again with the same folder to go on where it stopped"""
     grid: dict[str, list[Any] | dict[str, Any]]
     """settings of a trial and their values, each with each, as {reward: [true, student], sac.gamma: [.99], seed: [0,
     1]}: a list, or names with values; a group such as `task` takes files of conf/, too"""
-    out: Path | None = None
-    """the output folder; run again with the same folder to go on where it stopped; empty: runs/sweeps/NAME"""
     cpus_per_trial: float = 1.0
     """CPU slots of a trial (above 0 to 1024); as many trials run at once as the machine or cluster has slots for"""
     gpus_per_trial: float | None = None
@@ -112,8 +112,3 @@ class SweepConfig:
         ):
             if not low <= value <= high:
                 raise SettingsError(f"{name} is {value}: it must lie between {low} and {high}")
-
-    @property
-    def folder(self) -> Path:
-        """Where everything of the sweep goes."""
-        return self.out or Path("runs/sweeps") / self.name

@@ -52,7 +52,7 @@ def trials_of(sweep: SweepConfig) -> list[SweepTrial]:
         content = json.loads(json.dumps(base))
         for key, (_, value) in sorted(zip(sweep.grid, point, strict=True), key=lambda chosen: chosen[0].count(".")):
             put(content, key, value)  # groups first
-        content |= {"out": str(sweep.folder / TRIALS / name), "shared": str(sweep.folder / SHARED)}
+        content |= {"out": str(sweep.out / TRIALS / name), "shared": str(sweep.out / SHARED)}
         content["tracking"] |= {"experiment": sweep.name}
         trials.append(SweepTrial(name, labels, trial_config(content, name)))
     return trials
