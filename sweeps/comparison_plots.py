@@ -29,6 +29,10 @@ class ArmCurve:
     heights: Sequence[Estimate]
 
 
+Trend = Sequence[tuple[float, Estimate]]
+"""a figure at each value of a setting, in its order"""
+
+
 @dataclass(frozen=True)
 class ArmDots:
     """One arm's finals: each seed's, their mean and its interval."""
@@ -109,6 +113,22 @@ def arm_dots(title: str, arms: Sequence[ArmDots], look: Look) -> Drawing:
         axes.set_ylim(len(arms) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
         axes.set_title(title)
+        return Drawing(figure)
+
+
+def trends(shown: Mapping[str, Trend], setting: str) -> Drawing:
+    """Figures over the value of one setting, one below the other."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.6 + 2.1 * len(shown)))
+        rows = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
+        for axes, (title, points), colour in zip(rows, shown.items(), COLOURS, strict=False):
+            x = [value for value, _ in points]
+            low, high = [each.low for _, each in points], [each.high for _, each in points]
+            axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+            axes.plot(x, [each.value for _, each in points], color=colour, marker="o", markersize=4.5)
+            axes.set_title(title)
+            axes.yaxis.set_major_locator(MaxNLocator(4))
+        rows[-1].set_xlabel(setting)
         return Drawing(figure)
 
 
