@@ -112,7 +112,7 @@ def arm_dots(title: str, arms: Sequence[ArmDots], look: Look) -> Drawing:
         axes.tick_params(axis="y", length=0, labelcolor=INK)
         axes.set_ylim(len(arms) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
-        axes.set_title(title)
+        _title(figure, title)
         return Drawing(figure)
 
 
@@ -166,7 +166,7 @@ def improvements(reference: str, shown: Mapping[str, Estimate], look: Look) -> D
         axes.set_xlim(-0.03, 1.03)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
         axes.grid(visible=False, axis="y")
-        axes.set_title(f"Chance that a run beats one of: {reference}")
+        _title(figure, f"Chance that a run beats one of: {reference}")
         return Drawing(figure)
 
 
@@ -202,6 +202,11 @@ def stacked_seconds(arms: Mapping[str, Mapping[str, float]], xlabel: str) -> Dra
         axes.set_xlabel(xlabel)
         _legend(figure, axes)
         return Drawing(figure)
+
+
+def _title(figure: Figure, title: str) -> None:
+    """Above the names of the rows, too, which may take half of the width."""
+    figure.suptitle(title, x=0.02, ha="left", fontsize=10)
 
 
 def _legend(figure: Figure, axes: Axes) -> None:
