@@ -22,7 +22,7 @@ def draw_comparison(found: Comparison) -> dict[str, plots.Drawing]:
             )
         if dots := _dots(found, task):
             name = "Spearman inside an episode" if found.measure == "fidelity" else "Final true return"
-            drawings[f"finals-{task}"] = pictures.arm_dots(f"{name} on {task}, a dot a seed", dots, look)
+            drawings[f"finals-{task}"] = pictures.arm_dots(f"{name} on {task}", dots, look)
     if len(found.profiles) > 1:
         drawings["profiles"] = pictures.profiles(found.profiles, look)
     if len(found.ranked) > 1:

@@ -63,7 +63,7 @@ def launch_sweep(sweep: SweepConfig, command: str) -> Path:
                 resources = resources_of(sweep, ray.cluster_resources())
                 with _stopping(out / STOP):
                     ended = _run_all(sweep, owned, resources, command, done=len(trials) - len(waiting))
-        return _conclude(sweep, trials, ended, run, time.monotonic() - start)
+        return _conclude(sweep, trials, ended, run, time.monotonic() - start if owned else 0.0)
 
 
 def check_trials(trials: Sequence[SweepTrial]) -> list[SweepTrial]:
