@@ -36,6 +36,7 @@ from sweeps.statistics import mean_with_interval
 from sweeps.student_page import write_student_page
 
 SHOWN_FIDELITY = ("pearson", "spearman_pooled", "spearman_within_episode")
+SPOOL = "mlflow.spool"
 UNITS = {
     "collect": "frames",
     "label": "frames",
@@ -69,7 +70,14 @@ def run_trial(config: TrialConfig, command: str, check: Callable[[], None] = lam
     name = config.out.name if tracking.parent else f"{config.task.name} {config.reward} seed {config.seed}"
     shared = shared_stages(config.shared, config.out, stages)
     with (
-        Run(tracking.uri, tracking.experiment, name, journal.run_id, tracking.parent) as run,
+        Run(
+            tracking.uri,
+            tracking.experiment,
+            name,
+            journal.run_id,
+            parent=tracking.parent,
+            spool=config.out / SPOOL,
+        ) as run,
         ProgressDisplay({stage.name: UNITS[stage.name] for stage in stages} | {"report": UNITS["report"]}) as display,
     ):
         journal.run_id = run.run_id
