@@ -35,7 +35,7 @@ PARAMETER_CHARACTERS = 500
 LOST = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
 """codes of MLflow's errors where the store, and not the record, is to blame"""
 
-STATUS_FINISHED, STATUS_FAILED, STATUS_KILLED = "FINISHED", "FAILED", "KILLED"
+STATUS_RUNNING, STATUS_FINISHED, STATUS_FAILED, STATUS_KILLED = "RUNNING", "FINISHED", "FAILED", "KILLED"
 
 
 class Run:
@@ -77,7 +77,7 @@ class Run:
                 tags = {MLFLOW_PARENT_RUN_ID: parent} if parent else None
                 run_id = self._client.create_run(experiment_id, run_name=name, tags=tags).info.run_id
             else:
-                self._client.update_run(run_id, status="RUNNING")
+                self._client.update_run(run_id, status=STATUS_RUNNING)
         except (MlflowException, OSError) as error:
             raise SettingsError(
                 f"tracking.uri is {tracking_uri!r} and cannot be used ({error}): start that server, or use a local "
@@ -142,6 +142,13 @@ class Run:
                     client.log_artifact(run_id, str(path), "figures")
             case "end":
                 client.set_terminated(run_id, status=record["status"], end_time=record["time"])
+
+
+def end_run(tracking_uri: str, run_id: str, status: str) -> None:
+    """End a run whose own process could not, unless it has ended."""
+    client = mlflow.MlflowClient(tracking_uri=tracking_uri)
+    if client.get_run(run_id).info.status == STATUS_RUNNING:
+        client.set_terminated(run_id, status=status)
 
 
 def is_lost(error: Exception) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 from datamodules.manifest import read_manifest
 from datamodules.progress import ProgressDisplay, Report
 from datamodules.results import write_result
+from datamodules.tasks import Task
 from lightning_modules.fit import check_fit, fit_student
 from lightning_modules.labelling import label_frames
 from lightning_modules.settings import TeacherSettings
@@ -23,6 +24,7 @@ from rllib_envs.collect import collect_frames
 from rllib_envs.evaluate import evaluate_agent
 from rllib_envs.evaluations import EVALUATIONS, read_evaluations
 from rllib_envs.gl import require_gl
+from rllib_envs.scores import normalised_score
 from rllib_envs.simulators import make_simulator
 from rllib_envs.train import train_agent
 from sweeps.figures import figures_of_trial
@@ -47,13 +49,23 @@ UNITS = {
 }
 
 
-def run_trial(config: TrialConfig, command: str, check: Callable[[], None] = lambda: None) -> Path:
+Progress = Callable[[float, float], None]
+"""Called with the share of a trial's last stage that is done, 0 to 1, and the figure that it has reached."""
+
+
+def run_trial(
+    config: TrialConfig,
+    command: str,
+    check: Callable[[], None] = lambda: None,
+    progress: Progress = lambda share, value: None,
+) -> Path:
     """Run a trial, or go on with one that was stopped.
 
     Args:
         config: every setting of every stage.
         command: the command that reproduces the trial, kept in the result and on the page.
         check: called over and over while it runs; what it raises stops the trial, which can be gone on with later.
+        progress: called at each evaluation of the agent, or after each epoch of a fit that is the last stage.
 
     Returns:
         The path of `result.json`; `report.html` lies beside it.
@@ -62,7 +74,7 @@ def run_trial(config: TrialConfig, command: str, check: Callable[[], None] = lam
         SuiteError: a mistake in the settings, found before any work starts.
     """
     journal = Journal(config.out)
-    stages = stages_of(config)
+    stages = stages_of(config, progress)
     unfinished = journal.unfinished(stages)
     check_trial(config, {stage.name for stage in unfinished})
 
@@ -136,7 +148,7 @@ def check_trial(config: TrialConfig, unfinished: set[str]) -> None:
         check_fit(config.student, config.task.render.frame_pixels, config.fit)
 
 
-def stages_of(config: TrialConfig) -> list[Stage]:
+def stages_of(config: TrialConfig, progress: Progress = lambda share, value: None) -> list[Stage]:
     """The stages this trial's reward needs: only the student's reward needs frames, labels and a fit."""
     out, task = config.out, asdict(config.task)
     unseen = ("prompts", "success_reward", "score_range")  # no frame changes
@@ -160,6 +172,7 @@ def stages_of(config: TrialConfig) -> list[Stage]:
             mlflow_run=(run.tracking_uri, run.run_id),
             prompts=config.task.prompts,
             settings=config.fit,
+            on_epoch=progress if config.last_stage == "fit" else None,
         )
         run.log_file(write_student_page(out / "student", [read_manifest(out / "labels")]), "student")
         return asdict(fitted)
@@ -169,6 +182,8 @@ def stages_of(config: TrialConfig) -> list[Stage]:
             kinds = [kind for kind in evaluation if kind.endswith("_returns")]
             means = {f"eval/{kind[:-1]}": float(np.mean(evaluation[kind])) for kind in kinds}
             run.log_metrics({**means, "eval/updates": evaluation["updates"]}, evaluation["steps"])
+            share = min(1.0, evaluation["steps"] / config.sac.total_steps)
+            progress(share, _worth(config.task, means["eval/true_return"]))
 
         return asdict(
             train_agent(
@@ -305,6 +320,12 @@ def _final_measures(figures: Mapping[str, Any]) -> dict[str, float]:
     if "area_under_curve" in figures:
         measures["area_under_curve"] = figures["area_under_curve"]
     return {f"final/{name}": value for name, value in measures.items()}
+
+
+def _worth(task: Task, true_return: float) -> float:
+    """The normalised score where the task has one."""
+    score = normalised_score(task, true_return)
+    return true_return if score is None else score
 
 
 def _decisive(teacher: TeacherSettings) -> dict[str, Any]:
