@@ -124,7 +124,7 @@ def _arm_row(found: Comparison, arm: ArmFigures) -> dict[str, Any]:
         "finished": f"{arm.finished} of {arm.trials}",
         "overall": _cell(arm.overall, digits),
         "mean": _cell(arm.mean, digits),
-        "level": level and arm.overall is not None,
+        "level": level and arm in found.ranked,
         "overoptimised": arm.overoptimised,
         "tasks": [_task_cell(found, arm, task) for task in found.files.tasks],
     }
