@@ -286,6 +286,9 @@ def _costs(trials: Sequence[SweptTrial]) -> ArmCosts:
         return {name: float(np.mean([entry.get(name, 0.0) for entry in entries])) for name in names}
 
     seconds = [{name: value for name, value in each.result["seconds"].items() if name != "total"} for each in files]
+    for own, each in zip(seconds, files, strict=True):
+        if "train" in own:  # a trial that was stopped counts the last attempt alone, its training all of them
+            own["train"] = max(own["train"], each.training.get("seconds", 0.0))
     return ArmCosts(
         by_name(seconds),
         by_name([each.training["costs"] for each in files if "costs" in each.training]),

@@ -60,4 +60,6 @@ def write_trial(folder: Path, trial: Path, *, task: str, reward: str, seed: int,
         for steps, height in zip(STEPS, heights, strict=True)
     ]
     (folder / "agent" / "evaluations.jsonl").write_text("".join(lines))
+    training = read_json(folder / "agent" / "result.json")
+    write_json(folder / "agent" / "result.json", {**training, "seconds": result["seconds"]["train"]})
     write_json(folder / "agent" / "agent.json", {**read_json(folder / "agent" / "agent.json"), "reward": reward})
