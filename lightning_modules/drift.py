@@ -21,8 +21,7 @@ def drift(visited: Values, held_out: Values, labelled: Values) -> float:
     """How many times as far from the nearest labelled frame a visited one is as a held-out one; medians of both.
 
     1 says that the agent sees what the labels show; held-out frames come from the same policies as the labels. The
-    median keeps a few odd frames from ruling it. Where held-out frames are copies of labelled ones, so that there is
-    nothing to compare with, it is 1 if visited ones are, too, and otherwise infinite.
+    median keeps a few odd frames from ruling it.
 
     Args:
         visited: features (V, F) of frames that the agent saw.
@@ -31,14 +30,12 @@ def drift(visited: Values, held_out: Values, labelled: Values) -> float:
     """
     usual = float(np.median(nearest_distances(held_out, labelled)))
     far = float(np.median(nearest_distances(visited, labelled)))
-    if usual == 0.0:
-        return 1.0 if far == 0.0 else float("inf")
-    return far / usual
+    return 1.0 if far == usual else far / max(usual, 1e-6)  # held-out frames may be copies of labelled ones
 
 
 @dataclass(frozen=True, eq=False)
 class Clouds:
-    """Labelled, visited and asked frames on the first two principal components of labelled and visited ones."""
+    """Labelled, visited and asked frames on the first two principal components of all of them."""
 
     labelled: NDArray[np.float64]
     """(L, 2)"""
@@ -54,11 +51,10 @@ class Clouds:
         write_atomically(folder / CLOUDS, buffer.getvalue())
 
 
-def clouds_of(labelled: Values, visited: Values, asked: NDArray[np.int64]) -> Clouds:
-    """The picture of features (L, F) and (V, F); `asked` are positions among the visited."""
-    plane = diversity(np.concatenate([labelled, visited])).plane
-    here = plane[len(labelled) :]
-    return Clouds(plane[: len(labelled)], here, here[asked])
+def clouds_of(labelled: Values, visited: Values, asked: Values) -> Clouds:
+    """The picture of features (L, F), (V, F) and (Q, F)."""
+    plane = diversity(np.concatenate([labelled, visited, asked])).plane
+    return Clouds(*np.split(plane, [len(labelled), len(labelled) + len(visited)]))
 
 
 def read_clouds(folder: Path) -> Clouds:

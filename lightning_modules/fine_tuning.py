@@ -44,9 +44,7 @@ class Labelled:
     @classmethod
     def together(cls, *parts: "Labelled") -> "Labelled":
         """All frames of the parts."""
-        return cls(
-            np.concatenate([part.frames for part in parts]), np.concatenate([part.embeddings for part in parts])
-        )
+        return cls(np.concatenate([part.frames for part in parts]), np.concatenate([part.embeddings for part in parts]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,9 +75,10 @@ class TunableStudent:
         self.network, self.card, self.reward = network, card, reward
 
     def see(self, frames: Frames) -> Seen:
-        """Rewards and features of frames uint8 (N, P, P, 3), N at least 1."""
+        """Rewards and features of frames uint8 (N, P, P, 3)."""
+        starts = range(0, max(1, len(frames)), FRAMES_AT_ONCE)
         with torch.inference_mode():
-            parts = [self._see(frames[start : start + FRAMES_AT_ONCE]) for start in range(0, len(frames), FRAMES_AT_ONCE)]
+            parts = [self._see(frames[start : start + FRAMES_AT_ONCE]) for start in starts]
         return Seen(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
     def teacher_reward(self, embeddings: NDArray[np.float16]) -> Values:
@@ -119,15 +118,28 @@ class TunableStudent:
         return torch.from_numpy(self.teacher_reward(batch.embeddings))
 
     def _see(self, frames: Frames) -> tuple[Values, Values]:
-        network = self.network
-        features = [backbone(to_model_input(frames)) for backbone in network.backbones]
-        each = features * (len(network.heads) // len(features))  # where they share one
-        outputs = torch.stack([head(own) for head, own in zip(network.heads, each, strict=True)], dim=1)
+        features = self.network.features(to_model_input(frames))
+        members = self.network.judge(features).numpy()
         if self.card.head == "embedding":
-            members = self.reward.standardised(outputs.flatten(0, 1).numpy()).reshape(outputs.shape[:2])
-        else:
-            members = outputs.squeeze(2).numpy()
+            members = self.reward.standardised(members.reshape(-1, members.shape[2])).reshape(members.shape[:2])
         return members, torch.cat(features, dim=1).numpy()
+
+
+def why_worse(held_out: tuple[float, float], audited: tuple[float | None, float | None], tolerance: float) -> str:
+    """Why a fine-tuned student must not take the place of the one before; empty where it may.
+
+    Args:
+        held_out: squared error before and after on labels that neither has learned from.
+        audited: the same on frames that the agent visits; None where there were none.
+        tolerance: by how much the first may grow.
+    """
+    before, after = held_out
+    if not after <= before + tolerance:  # also where it is not a number
+        return f"the squared error on held-out labels grew from {before:.3g} to {after:.3g}, by more than {tolerance:g}"
+    before_audit, after_audit = audited
+    if before_audit is not None and after_audit is not None and not after_audit <= before_audit:
+        return f"the squared error on audited frames grew from {before_audit:.3g} to {after_audit:.3g}"
+    return ""
 
 
 def _drawn(labelled: Labelled, generator: np.random.Generator) -> Labelled:

@@ -124,9 +124,7 @@ def nearest_distances(points: Values, others: Values) -> Values:
     return np.sqrt(np.maximum(nearest, 0.0))
 
 
-def _of_highest_reward(
-    candidates: Candidates, labelled: Values, count: int, generator: np.random.Generator
-) -> Numbers:
+def _of_highest_reward(candidates: Candidates, labelled: Values, count: int, generator: np.random.Generator) -> Numbers:
     return _smallest(-candidates.reward, count)
 
 

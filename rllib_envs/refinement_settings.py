@@ -53,9 +53,7 @@ class RefinementSettings:
             if not low <= value <= high:
                 raise SettingsError(f"refinement.{name} is {value}: it must lie between {low} and {high}")
         if not 0.0 < self.learning_rate <= 1.0:
-            raise SettingsError(
-                f"refinement.learning_rate is {self.learning_rate}: it must lie above 0 and at most 1"
-            )
+            raise SettingsError(f"refinement.learning_rate is {self.learning_rate}: it must lie above 0 and at most 1")
         for name in ("least_drift", "least_error"):
             value = getattr(self, name)
             if value is not None and value <= 0.0:

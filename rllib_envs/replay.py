@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,8 +55,8 @@ class ReplayBuffer:
     def __len__(self) -> int:
         return self.size
 
-    def add_batch(self, transitions: Transitions) -> None:
-        """Append transitions in order; the oldest ones make room."""
+    def add_batch(self, transitions: Transitions) -> NDArray[np.int64]:
+        """Append transitions in order; the oldest ones make room. Returns the rows that they lie in, int64 (N,)."""
         count = len(transitions)
         if count > self.capacity:
             raise ValueError(f"{count} transitions do not fit into a replay buffer for {self.capacity}")
@@ -64,6 +65,17 @@ class ReplayBuffer:
             column[rows] = getattr(transitions, name)
         self._next = (self._next + count) % self.capacity
         self.size = min(self.size + count, self.capacity)
+        return rows
+
+    def reward_again(self, rows: NDArray[np.int64], rewards: NDArray[np.floating[Any]]) -> None:
+        """Replace the rewards of the transitions in these rows (N,)."""
+        self._columns["rewards"][rows] = rewards
+
+    @property
+    def rows_by_age(self) -> NDArray[np.int64]:
+        """The rows that hold transitions, oldest first, which is the order of a saved buffer; int64 (size,)."""
+        oldest = self._next if self.size == self.capacity else 0
+        return (oldest + np.arange(self.size)) % self.capacity
 
     def sample(self, count: int, generator: np.random.Generator) -> Transitions:
         """Draw transitions uniformly, with replacement."""

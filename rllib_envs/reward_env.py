@@ -23,6 +23,7 @@ from rllib_envs.episodes import Episode, Step
 from rllib_envs.finite_reward import FiniteReward
 from rllib_envs.gl import require_gl
 from rllib_envs.simulators import make_simulator
+from rllib_envs.visits import VisitLog
 
 if TYPE_CHECKING:  # brings torch, which the true reward can do without
     from lightning_modules.reward_function import RewardFunction
@@ -74,6 +75,11 @@ class FrameReward:
         """Rewards that were NaN or infinite and were replaced by 0."""
         return self._reward.non_finite_rewards
 
+    @property
+    def frames(self) -> NDArray[np.uint8]:
+        """The frames of the last call's episodes, uint8 (M, P, P, 3) with M at least their number; drawn over later."""
+        return self._frames
+
     def replace(self, reward: "RewardFunction") -> None:
         """Call another reward function from now on; the count goes on."""
         self._reward.replace(reward)
@@ -99,6 +105,9 @@ class RewardVectorEnv(VectorEnv[Any, Any, Any]):
 
     reward_version = 0
     """which reward is called: 0 is that of the construction, others come from `set_reward`"""
+    visits: VisitLog | None = None
+    """where the states and frames of all steps are kept until somebody takes them, if anybody wants them; then
+    `info["visit"]` is each step's number there"""
 
     def __init__(self, task: Task, num_envs: int, reward: "RewardFunction | None", seed: int = 0) -> None:
         self.task = task
@@ -169,7 +178,12 @@ class RewardVectorEnv(VectorEnv[Any, Any, Any]):
         truncated = np.array([step.truncated for step in steps])
         self._ended = terminated | truncated
         observations = np.stack([step.observation for step in steps])
-        return observations, rewards.copy(), terminated, truncated, {"true_reward": true_rewards}
+        infos: Infos = {"true_reward": true_rewards}
+        if self.visits is not None and self._frame_reward is not None:
+            infos["visit"] = np.full(self.num_envs, -1)
+            states = [self._episodes[index].simulator.state() for index in stepped]
+            infos["visit"][stepped] = self.visits.add(states, self._frame_reward.frames, true_rewards[stepped])
+        return observations, rewards.copy(), terminated, truncated, infos
 
     def render(self, pixels: int | None = None) -> Any:
         """A tuple of one frame a simulator, uint8 (P, P, 3): as the reward sees it, or at another size."""
@@ -224,13 +238,16 @@ def make_vector_env(config: Mapping[str, Any]) -> RewardVectorEnv:
     """A RewardVectorEnv from a plain mapping, as frameworks that make environments by themselves pass it on.
 
     Keys: `task` (Task), `num_envs` (int), `make_reward` (called without arguments in the process that runs the
-    environment; None for the true reward), `seed` (int). RLlib's configurations also carry the number of the runner as
+    environment; None for the true reward), `seed` (int), `keep_visits` (bool, false unless given). RLlib's configurations also carry the number of the runner as
     an attribute, so that runners get different episodes.
     """
     make_reward: Callable[[], RewardFunction] | None = config["make_reward"]
-    return RewardVectorEnv(
+    environment = RewardVectorEnv(
         task=config["task"],
         num_envs=config["num_envs"],
         reward=None if make_reward is None else make_reward(),
         seed=config["seed"] + SEEDS_PER_RUNNER * getattr(config, "worker_index", 0),
     )
+    if config.get("keep_visits"):
+        environment.visits = VisitLog()
+    return environment

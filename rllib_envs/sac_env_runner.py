@@ -23,6 +23,7 @@ from datamodules.errors import SuiteError
 from rllib_envs.replay import Transitions
 from rllib_envs.reward_env import SEEDS_PER_RUNNER, Costs, RewardVectorEnv
 from rllib_envs.threads import THREADS
+from rllib_envs.visits import Visits
 
 if TYPE_CHECKING:
     from lightning_modules.reward_function import RewardFunction
@@ -64,6 +65,10 @@ class Sampled:
     """what these steps cost"""
     non_finite_rewards: int
     """rewards among them that were NaN or infinite and were replaced"""
+    reward_version: int = 0
+    """which reward they have"""
+    visits: Visits | None = None
+    """the state that each of the transitions led to; None where nobody wants them"""
 
 
 @dataclass(frozen=True)
@@ -104,13 +109,31 @@ class SacEnvRunner(SingleAgentEnvRunner):  # type: ignore[misc]  # ray ships no 
         before, non_finite = _costs_of(environment)
         episodes = self.sample()
         after, non_finite_after = _costs_of(environment)
-        return Sampled(transitions_of(episodes), self.get_metrics(), after - before, non_finite_after - non_finite)
+        return Sampled(
+            transitions_of(episodes),
+            self.get_metrics(),
+            after - before,
+            non_finite_after - non_finite,
+            request.reward.version,
+            _visits_of(environment, episodes),
+        )
 
 
 def _costs_of(environment: Any) -> tuple[Costs, int]:
     if isinstance(environment, RewardVectorEnv):
         return replace(environment.costs), environment.non_finite_rewards
     return Costs(), 0
+
+
+def _visits_of(environment: Any, episodes: list[SingleAgentEpisode]) -> Visits | None:
+    """What the transitions of these episodes led to, in the order of `transitions_of`."""
+    log = getattr(environment, "visits", None)
+    if log is None:
+        return None
+    chunks = [episode for episode in episodes if len(episode)]
+    # the first info of a chunk belongs to the step before it
+    visits: Visits = log.take([info["visit"] for chunk in chunks for info in chunk.get_infos()[1:]])
+    return visits
 
 
 def sample_or_tell(runner: SacEnvRunner, request: Request) -> Sampled | Failure:
