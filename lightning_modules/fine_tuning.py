@@ -125,22 +125,5 @@ class TunableStudent:
         return members, torch.cat(features, dim=1).numpy()
 
 
-def why_worse(held_out: tuple[float, float], audited: tuple[float | None, float | None], tolerance: float) -> str:
-    """Why a fine-tuned student must not take the place of the one before; empty where it may.
-
-    Args:
-        held_out: squared error before and after on labels that neither has learned from.
-        audited: the same on frames that the agent visits; None where there were none.
-        tolerance: by how much the first may grow.
-    """
-    before, after = held_out
-    if not after <= before + tolerance:  # also where it is not a number
-        return f"the squared error on held-out labels grew from {before:.3g} to {after:.3g}, by more than {tolerance:g}"
-    before_audit, after_audit = audited
-    if before_audit is not None and after_audit is not None and not after_audit <= before_audit:
-        return f"the squared error on audited frames grew from {before_audit:.3g} to {after_audit:.3g}"
-    return ""
-
-
 def _drawn(labelled: Labelled, generator: np.random.Generator) -> Labelled:
     return labelled.at(generator.integers(0, len(labelled), BATCH_HALF))

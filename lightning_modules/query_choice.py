@@ -36,6 +36,10 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.reward)
 
+    def at(self, places: Numbers) -> "Candidates":
+        """Those at these places."""
+        return Candidates(self.reward[places], self.spread[places], self.features[places])
+
 
 Choose = Callable[[Candidates, Values, int, np.random.Generator], Numbers]
 """(candidates, features (L, F) of labelled frames, how many, generator) -> positions of the chosen ones"""
@@ -96,12 +100,14 @@ def coreset(candidates: Candidates, labelled: Values, count: int, generator: np.
 
 def mixed(candidates: Candidates, labelled: Values, count: int, generator: np.random.Generator) -> Numbers:
     """A coreset of the quarter with the largest spread: unsure, but not all of one kind."""
-    return _coreset_among(of_largest_spread, UNSURE_SHARE, candidates, labelled, count, generator)
+    few = of_largest_spread(candidates, labelled, _share(candidates, UNSURE_SHARE, count), generator)
+    return few[coreset(candidates.at(few), labelled, count, generator)]
 
 
 def suspects(candidates: Candidates, labelled: Values, count: int, generator: np.random.Generator) -> Numbers:
     """A coreset of the tenth with the highest reward: if the agent exploits its student, it does so there."""
-    return _coreset_among(_of_highest_reward, SUSPECT_SHARE, candidates, labelled, count, generator)
+    few = _smallest(-candidates.reward, _share(candidates, SUSPECT_SHARE, count))
+    return few[coreset(candidates.at(few), labelled, count, generator)]
 
 
 STRATEGIES: dict[str, Choose] = {
@@ -124,22 +130,9 @@ def nearest_distances(points: Values, others: Values) -> Values:
     return np.sqrt(np.maximum(nearest, 0.0))
 
 
-def _of_highest_reward(candidates: Candidates, labelled: Values, count: int, generator: np.random.Generator) -> Numbers:
-    return _smallest(-candidates.reward, count)
-
-
-def _coreset_among(
-    narrow: Choose,
-    share: float,
-    candidates: Candidates,
-    labelled: Values,
-    count: int,
-    generator: np.random.Generator,
-) -> Numbers:
-    """A coreset of a share of the candidates, of at least `count` of them."""
-    few = narrow(candidates, labelled, max(count, round(share * len(candidates))), generator)
-    inside = Candidates(candidates.reward[few], candidates.spread[few], candidates.features[few])
-    return few[coreset(inside, labelled, count, generator)]
+def _share(candidates: Candidates, share: float, least: int) -> int:
+    """How many a share of the candidates is, `least` at least."""
+    return max(least, round(share * len(candidates)))
 
 
 def _smallest(values: Values, count: int) -> Numbers:

@@ -22,11 +22,14 @@ from datamodules.results import read_json, write_atomically, write_json
 from datamodules.tasks import Task, task_from_dict
 from lightning_modules.rewards import Standardisation
 from lightning_modules.settings import TeacherSettings
+from rllib_envs.refinement_settings import RefinementSettings
 from rllib_envs.sac_networks import Actor
 from rllib_envs.settings import SacSettings
 
 SCHEMA_VERSION = 2
 CARD, WEIGHTS = "agent.json", "policy.safetensors"
+PATHS = ("student", "labels")
+"""fields of a card that name folders"""
 RewardKind = Literal["true", "student", "teacher", "random"]
 
 Policy = Callable[[NDArray[np.float32]], NDArray[Any]]
@@ -58,11 +61,16 @@ class AgentCard:
     """the frozen scale of the teacher's reward, one for each of its CLIPs"""
     judge: TeacherSettings | None = None
     """a teacher that scores the evaluations on the way and decides nothing"""
+    refinement: RefinementSettings | None = None
+    """when the teacher is asked again, and what the student makes of it"""
+    labels: Path | None = None
+    """the labels that the student was fitted to, where it is refined"""
 
     def write(self, folder: Path) -> None:
-        """Write `agent.json`; the student's path is kept relative, so that a whole trial can be moved."""
+        """Write `agent.json`; paths are kept relative, so that a whole trial can be moved."""
         content = asdict(self)
-        content["student"] = self.student and os.path.relpath(self.student, folder)
+        for name in PATHS:
+            content[name] = content[name] and os.path.relpath(content[name], folder)
         write_json(folder / CARD, {"schema_version": SCHEMA_VERSION, **content})
 
     @classmethod
@@ -80,14 +88,19 @@ class AgentCard:
                     **content,
                     "task": task_from_dict(content["task"]),
                     "sac": SacSettings(**{**content["sac"], "hidden": tuple(content["sac"]["hidden"])}),
-                    "student": content["student"] and Path(os.path.normpath(folder / content["student"])),
+                    **{name: _path(folder, content.get(name)) for name in PATHS},
                     "teacher": content["teacher"] and _teacher(content["teacher"]),
                     "teacher_scales": tuple(Standardisation(**scale) for scale in content["teacher_scales"]),
                     "judge": content.get("judge") and _teacher(content["judge"]),
+                    "refinement": content.get("refinement") and RefinementSettings(**content["refinement"]),
                 }
             )
         except (KeyError, TypeError) as error:
             raise DataError(f"{path} is damaged ({error}): train the agent again") from error
+
+
+def _path(folder: Path, relative: str | None) -> Path | None:
+    return None if relative is None else Path(os.path.normpath(folder / relative))
 
 
 def _teacher(content: dict[str, Any]) -> TeacherSettings:
@@ -115,6 +128,9 @@ class AgentResult:
     """frames scored by the teacher itself"""
     non_finite_rewards: int = 0
     """rewards that were NaN or infinite and reached the agent as 0"""
+    refinement: dict[str, Any] | None = None
+    """where the student was refined: `query_budget`, `teacher_queries`, `seconds` by phase, and how many refinements
+    were `made` and `accepted`"""
 
 
 def greedy_policy(actor: Actor) -> Policy:

@@ -17,7 +17,8 @@ from datamodules.results import write_json
 from datamodules.splits import Split, episodes_of
 from lightning_modules.drift import clouds_of, drift
 from lightning_modules.fidelity import measure_fidelity
-from lightning_modules.fine_tuning import Labelled, TunableStudent, why_worse
+from lightning_modules.fine_tuning import Labelled, Seen, TunableStudent
+from lightning_modules.gate import Exam, why_worse
 from lightning_modules.query_choice import Candidates, choose_queries
 from lightning_modules.reward_function import Teacher, reward_of_student
 from lightning_modules.rewards import EmbeddingReward
@@ -99,11 +100,11 @@ class Refiner:
         decided = read_record(self._out, number)
         if decided is not None:
             return decided
-        start = time.perf_counter()
+        started = time.perf_counter()
         generator = np.random.default_rng([self._card.seed, number])
-        student = self._load(version)
-        replayed, held_out = self._replayed(generator), self._held_out("validation")
-        known = Labelled.together(replayed, self._earlier_answers(number))
+        student, earlier = self._load(version), self._earlier_answers(number)
+        replayed, held_out = self._replayed(generator), self._held_out()
+        known = Labelled.together(replayed, earlier)
         seen, labelled = student.see(visits.frames), student.see(known.frames).features
         moved = drift(seen.features, student.see(held_out.frames).features, labelled)
         looked = time.perf_counter()
@@ -112,43 +113,43 @@ class Refiner:
         # at most half of what is left measures, the rest teaches
         audited = order[: min(self.settings.audited, self._labels.affordable // 2)]
         audit = self._ask(2 * number - 2, visits, audited, f"refinement {number}, audit")
-        error = student.squared_error(audit) if len(audit) else None
-        answers = audit.at(order[:0])
-        needless = self._needless(moved, error)
-        if not needless:
-            others = np.sort(order[len(audited) :])
-            candidates = Candidates(seen.reward[others], seen.spread[others], seen.features[others])
-            count = min(self.settings.queries, self._labels.affordable)
-            chosen = others[choose_queries(self.settings.strategy, candidates, labelled, count, generator)]
-            policy = f"refinement {number}, {self.settings.strategy}"
-            answers = self._ask(2 * number - 1, visits, chosen, policy)
+        exam = Exam(held_out, audit)
+        before = exam.marks(student)
+        answers, reason = audit.at(order[:0]), self._needless(moved, before.audited)
+        if not reason:
+            chosen = self._choose(seen, np.sort(order[len(audited) :]), labelled, generator)
+            answers = self._ask(2 * number - 1, visits, chosen, f"refinement {number}, {self.settings.strategy}")
         asked = time.perf_counter()
 
-        before = student.squared_error(held_out)
+        after = None
+        if not reason:
+            tuned = self._fine_tuned(student, Labelled.together(earlier, answers), replayed, generator)
+            after = exam.marks(tuned)
+            reason = why_worse(before, after, self.settings.tolerance)
+            if not reason:
+                self._save(number, tuned)
+        fitted = time.perf_counter()
+
+        folder = refinement_folder(self._out, number)
+        asked_about = student.see(Labelled.together(audit, answers).frames).features
+        clouds_of(labelled, seen.features, asked_about).write(folder)
         record = RefinementRecord(
             number=number,
             steps=steps,
-            accepted=False,
-            reason=needless,
+            accepted=not reason,
+            reason=reason or "accepted",
             drift=moved,
             teacher_drift=_teacher_drift(audit, held_out, known),
             audited=len(audit),
             asked=len(answers),
-            audited_error_before=error,
-            audited_error_after=None,
-            held_out_error_before=before,
-            held_out_error_after=None,
-            look_seconds=round(looked - start, 3),
+            audited_error_before=before.audited,
+            audited_error_after=after and after.audited,
+            held_out_error_before=before.held_out,
+            held_out_error_after=after and after.held_out,
+            look_seconds=round(looked - started, 3),
             ask_seconds=round(asked - looked, 3),
-            fit_seconds=0.0,
+            fit_seconds=round(fitted - asked, 3),
         )
-        if not needless:
-            new = Labelled.together(self._earlier_answers(number), answers)
-            record = self._fine_tune(record, student, new, replayed, held_out, audit, generator)
-        record = replace(record, fit_seconds=round(time.perf_counter() - asked, 3))
-        folder = refinement_folder(self._out, number)
-        asked_features = student.see(Labelled.together(audit, answers).frames).features
-        clouds_of(labelled, seen.features, asked_features).write(folder)
         write_json(folder / RECORD, asdict(record))
         return record
 
@@ -172,36 +173,19 @@ class Refiner:
         """Those of all refinements before this one."""
         return self._labels.answers(list(range(2 * number - 2)))
 
-    def _fine_tune(
-        self,
-        record: RefinementRecord,
-        student: TunableStudent,
-        new: Labelled,
-        replayed: Labelled,
-        held_out: Labelled,
-        audit: Labelled,
-        generator: np.random.Generator,
-    ) -> RefinementRecord:
-        """Fine-tune and pass the gate, or not; an accepted student is on disk afterwards."""
-        if not len(new):
-            return replace(record, reason="rejected: there is nothing new to learn from")
-        settings = self.settings
-        tuned = student.fine_tuned(
-            new, replayed, steps=settings.gradient_steps, learning_rate=settings.learning_rate, generator=generator
-        )
-        record = replace(
-            record,
-            held_out_error_after=tuned.squared_error(held_out),
-            audited_error_after=tuned.squared_error(audit) if len(audit) else None,
-        )
-        worse = why_worse(
-            (record.held_out_error_before, record.held_out_error_after),
-            (record.audited_error_before, record.audited_error_after),
-            settings.tolerance,
-        )
-        if not worse:
-            self._save(record.number, tuned)
-        return replace(record, accepted=not worse, reason=f"rejected: {worse}" if worse else "accepted")
+    def _choose(
+        self, seen: Seen, places: Places, labelled: NDArray[np.float32], generator: np.random.Generator
+    ) -> Places:
+        """Those of the places that the strategy wants answers for, as many as can be afforded."""
+        candidates = Candidates(seen.reward[places], seen.spread[places], seen.features[places])
+        count = min(self.settings.queries, self._labels.affordable)
+        return places[choose_queries(self.settings.strategy, candidates, labelled, count, generator)]
+
+    def _fine_tuned(
+        self, student: TunableStudent, new: Labelled, replayed: Labelled, generator: np.random.Generator
+    ) -> TunableStudent:
+        steps, learning_rate = self.settings.gradient_steps, self.settings.learning_rate
+        return student.fine_tuned(new, replayed, steps=steps, learning_rate=learning_rate, generator=generator)
 
     def _load(self, version: int) -> TunableStudent:
         folder = self.student(version)
@@ -231,8 +215,8 @@ class Refiner:
         rows = self._rows("train")
         return self._labelled(np.sort(generator.choice(rows, min(REPLAYED, len(rows)), replace=False)))
 
-    def _held_out(self, split: Split) -> Labelled:
-        rows = self._rows(split)
+    def _held_out(self) -> Labelled:
+        rows = self._rows("validation")
         return self._labelled(rows[np.linspace(0, len(rows) - 1, min(HELD_OUT, len(rows))).astype(np.int64)])
 
     def _rows(self, split: Split) -> Places:

@@ -238,8 +238,8 @@ def make_vector_env(config: Mapping[str, Any]) -> RewardVectorEnv:
     """A RewardVectorEnv from a plain mapping, as frameworks that make environments by themselves pass it on.
 
     Keys: `task` (Task), `num_envs` (int), `make_reward` (called without arguments in the process that runs the
-    environment; None for the true reward), `seed` (int), `keep_visits` (bool, false unless given). RLlib's configurations also carry the number of the runner as
-    an attribute, so that runners get different episodes.
+    environment; None for the true reward), `seed` (int), `keep_visits` (bool, false unless given). RLlib's
+    configurations also carry the number of the runner as an attribute, so that runners get different episodes.
     """
     make_reward: Callable[[], RewardFunction] | None = config["make_reward"]
     environment = RewardVectorEnv(

@@ -13,6 +13,8 @@ from rllib_envs.agent_files import CARD, AgentCard, AgentResult, OnEvaluation, R
 from rllib_envs.agent_reward import check_reward, measure_teacher_scales
 from rllib_envs.gl import prepare_gl, require_gl
 from rllib_envs.judges import check_judge
+from rllib_envs.refinement_check import check_refinement
+from rllib_envs.refinement_settings import RefinementSettings
 from rllib_envs.settings import SacSettings
 from rllib_envs.simulators import make_simulator
 from rllib_envs.threads import torch_threads
@@ -30,6 +32,8 @@ def train_agent(
     student: Path | None = None,
     teacher: TeacherSettings | None = None,
     judge: TeacherSettings | None = None,
+    refinement: RefinementSettings | None = None,
+    labels: Path | None = None,
     report: Report = silent,
     on_evaluation: OnEvaluation | None = None,
 ) -> AgentResult:
@@ -43,15 +47,31 @@ def train_agent(
             finished one is left as it is.
         seed: seed of networks, episodes and batches.
         student: the student's folder, for reward 'student'.
-        teacher: which teacher, for reward 'teacher'.
+        teacher: which teacher, for reward 'teacher' and for a refinement.
         judge: a teacher that scores the evaluations on the way, too, and decides nothing; each decision is a query.
+        refinement: when and how the student is repaired with new labels; they and the new students lie in
+            refinements/ below `out`.
+        labels: what the student was fitted to, for a refinement.
         report: called with the agent decisions done and to do.
         on_evaluation: called with each new line of evaluations.jsonl.
 
     Raises:
         SuiteError: a mistake in the arguments, found before any work starts, or an `out` that holds another agent.
     """
-    card = check_reward(AgentCard(task, reward, sac, seed, student=student, teacher=teacher, judge=judge))
+    card = check_reward(
+        AgentCard(
+            task,
+            reward,
+            sac,
+            seed,
+            student=student,
+            teacher=teacher,
+            judge=judge,
+            refinement=refinement,
+            labels=labels if refinement else None,
+        )
+    )
+    check_refinement(card)
     if judge is not None:
         check_judge(task, judge)
     card = claim(out, card)
@@ -84,10 +104,24 @@ def train_folder(
     student: Path | None,
     teacher: TeacherSettings | None,
     judge: TeacherSettings | None,
+    refinement: RefinementSettings | None = None,
+    labels: Path | None = None,
 ) -> Path:
     """What scripts.train_agent does: train with a progress bar. Returns the path of `result.json`."""
     with progress_bar("train", "steps") as report:
-        train_agent(task, reward, sac, out, seed=seed, student=student, teacher=teacher, judge=judge, report=report)
+        train_agent(
+            task,
+            reward,
+            sac,
+            out,
+            seed=seed,
+            student=student,
+            teacher=teacher,
+            judge=judge,
+            refinement=refinement,
+            labels=labels,
+            report=report,
+        )
     return out / RESULT
 
 
@@ -107,7 +141,9 @@ def claim(out: Path, card: AgentCard) -> AgentCard:
     before = AgentCard.read(out)
     wanted = replace(card, teacher_scales=before.teacher_scales)
     # the student's digest tells more than its path
-    difference = first_difference(asdict(replace(before, student=None)), asdict(replace(wanted, student=None)))
+    difference = first_difference(
+        asdict(replace(before, student=None, labels=None)), asdict(replace(wanted, student=None, labels=None))
+    )
     if difference:
         raise DataError(f"{out} holds another agent: {difference}; choose another --out, or remove that folder")
     return wanted

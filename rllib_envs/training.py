@@ -17,6 +17,7 @@ from rllib_envs.checkpoints import latest_checkpoint, replace_checkpoint
 from rllib_envs.judges import TEACHER, make_judges
 from rllib_envs.play import Returns, play_episodes
 from rllib_envs.reward_env import RewardVectorEnv
+from rllib_envs.reward_upkeep import RewardUpkeep
 from rllib_envs.sac import TASK_ENVIRONMENT, Sac, SacConfig
 from rllib_envs.scores import is_success
 
@@ -44,6 +45,7 @@ class Training:
         keep_lines(out / EVALUATIONS, self._progress.evaluations)
         self._environment = RewardVectorEnv(card.task, card.sac.evaluation_episodes, make_reward(card))
         self._judges = make_judges(card, None, card.judge)
+        self._upkeep = RewardUpkeep(card, out, self._algorithm, self._environment) if card.refinement else None
         self._costs_before = replace(self._progress)
         self._start = self._last_checkpoint = time.perf_counter()
 
@@ -64,9 +66,13 @@ class Training:
                 return self._result()
             self._algorithm.train()
             steps = self._algorithm.steps
+            if self._upkeep is not None and steps < sac.total_steps and self._upkeep.after(steps, self._progress):
+                self._save()
 
     def close(self) -> None:
-        """Give back what sampler and evaluation hold."""
+        """Give back what sampler, evaluation and refinement hold."""
+        if self._upkeep is not None:
+            self._upkeep.close()
         self._environment.close()
         self._algorithm.stop()
 
@@ -84,6 +90,8 @@ class Training:
             "true_returns": returns.true,
             "learned_returns": returns.learned,
         }
+        if self._upkeep is not None:
+            line["reward_version"] = self._algorithm.reward_version
         if TEACHER in self._judges:
             line["teacher_returns"] = returns.judged(TEACHER)
         if self._card.task.success_reward is not None:
@@ -117,6 +125,8 @@ class Training:
         costs = {phase: round(getattr(progress, phase), 2) for phase in ("simulate", "render", "reward", "update")}
         asked = SCALE_FRAMES + steps + progress.evaluation_steps if self._card.reward == "teacher" else 0
         asked += progress.judge_queries
+        refinement = None if self._upkeep is None else self._upkeep.result(progress)
+        asked += refinement["teacher_queries"] if refinement else 0
         return AgentResult(
             steps=steps,
             updates=self._algorithm.updates,
@@ -126,6 +136,7 @@ class Training:
             costs={**costs, "other": round(max(0.0, progress.seconds - sum(costs.values())), 2)},
             teacher_queries=asked,
             non_finite_rewards=self._algorithm.non_finite_rewards,
+            refinement=refinement,
         )
 
 
@@ -153,6 +164,14 @@ class Progress:
     """frames that the judge of the evaluations scored, those that set its scale included"""
     evaluated_at: int = -1
     """agent decisions at the last evaluation"""
+    refinements: int = 0
+    """refinements made, accepted or not"""
+    refined_at: int = 0
+    """agent decisions at the last of them"""
+    refine: float = 0.0
+    """seconds spent on refinements, without what follows"""
+    relabel: float = 0.0
+    """seconds spent on rewarding transitions in replay again"""
 
 
 def make_algorithm(card: AgentCard, seed: int) -> Sac:
@@ -166,7 +185,12 @@ def make_algorithm(card: AgentCard, seed: int) -> Sac:
             f"sac.num_env_runners is {card.sac.num_env_runners}: Ray has {cpus} CPUs here, and each takes one; lower it"
         )
     config = SacConfig().sac(card.sac)
-    environment = {"task": card.task, "make_reward": partial(make_reward, card), "seed": seed}
+    environment = {
+        "task": card.task,
+        "make_reward": partial(make_reward, card),
+        "seed": seed,
+        "keep_visits": card.refinement is not None,
+    }
     config.environment(TASK_ENVIRONMENT, env_config=environment)
     config.debugging(seed=seed, log_level="ERROR")
     algorithm: Sac = config.build_algo()

@@ -1,0 +1,46 @@
+"""May a fine-tuned student take the place of the one before? Both sit the same exam, of frames that neither learned."""
+
+from dataclasses import dataclass
+
+from lightning_modules.fine_tuning import Labelled, TunableStudent
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Squared errors, in units of the reward's variance."""
+
+    held_out: float
+    """on held-out labels"""
+    audited: float | None
+    """on frames that the agent visits; None where the teacher was asked about none"""
+
+
+@dataclass(frozen=True, eq=False)
+class Exam:
+    """Labelled frames that decide between two students."""
+
+    held_out: Labelled
+    """from the policies that the first labels came from: what may not be forgotten"""
+    audit: Labelled
+    """drawn at random from what the agent visits: what is to be learned; there may be none"""
+
+    def marks(self, student: TunableStudent) -> Marks:
+        """The errors of a student."""
+        audited = student.squared_error(self.audit) if len(self.audit) else None
+        return Marks(student.squared_error(self.held_out), audited)
+
+
+def why_worse(before: Marks, after: Marks, tolerance: float) -> str:
+    """Why a fine-tuned student must not take the place of the one before; empty where it may.
+
+    The error on held-out labels may grow by `tolerance`, that on audited frames not at all. One that is not a number
+    has grown.
+    """
+    compared = (
+        ("held-out labels", before.held_out, after.held_out, tolerance),
+        ("audited frames", before.audited, after.audited, 0.0),
+    )
+    for what, old, new, allowed in compared:
+        if old is not None and new is not None and not new <= old + allowed:
+            return f"the squared error on {what} grew from {old:.3g} to {new:.3g}"
+    return ""
