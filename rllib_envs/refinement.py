@@ -121,9 +121,11 @@ class Refiner:
             answers = self._ask(2 * number - 1, visits, chosen, f"refinement {number}, {self.settings.strategy}")
         asked = time.perf_counter()
 
-        after = None
+        after, new = None, Labelled.together(earlier, answers)
+        if not reason and not len(new):
+            reason = "nothing to learn from: the query budget is spent"
         if not reason:
-            tuned = self._fine_tuned(student, Labelled.together(earlier, answers), replayed, generator)
+            tuned = self._fine_tuned(student, new, replayed, generator)
             after = exam.marks(tuned)
             reason = why_worse(before, after, self.settings.tolerance)
             if not reason:
@@ -143,9 +145,9 @@ class Refiner:
             audited=len(audit),
             asked=len(answers),
             audited_error_before=before.audited,
-            audited_error_after=after and after.audited,
+            audited_error_after=None if after is None else after.audited,
             held_out_error_before=before.held_out,
-            held_out_error_after=after and after.held_out,
+            held_out_error_after=None if after is None else after.held_out,
             look_seconds=round(looked - started, 3),
             ask_seconds=round(asked - looked, 3),
             fit_seconds=round(fitted - asked, 3),

@@ -7,6 +7,7 @@ from typing import Literal
 from datamodules.errors import SettingsError
 from datamodules.tasks import Task
 from lightning_modules.settings import TeacherSettings
+from rllib_envs.refinement_settings import RefinementSettings
 from rllib_envs.settings import CollectSettings, SacSettings
 
 EVALUATION_SEED = 1_000_000
@@ -41,6 +42,8 @@ class TrialConfig:
     """which frames the teacher is asked about"""
     reward: Literal["student", "teacher", "random", "true"] = "student"
     """what the agent is rewarded with"""
+    refinement: RefinementSettings | None = None
+    """when the teacher is asked again during training, and what the student makes of it; empty: never"""
     evaluation_episodes: int = 10
     """episodes of the final evaluation (2 to 1000); the random policy beside it plays 100"""
     judge: bool = False
@@ -55,3 +58,5 @@ class TrialConfig:
             raise SettingsError(f"evaluation_episodes is {self.evaluation_episodes}: it must lie between 2 and 1000")
         if not 0 <= self.seed < EVALUATION_SEED:
             raise SettingsError(f"seed is {self.seed}: it must lie between 0 and {EVALUATION_SEED - 1}")
+        if self.refinement is not None and self.reward != "student":
+            raise SettingsError(f"refinement is given and reward is {self.reward!r}: only a student can be refined")

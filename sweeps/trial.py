@@ -96,7 +96,7 @@ def check_trial(config: TrialConfig, unfinished: set[str]) -> None:
     require_gl()
     make_simulator(config.task).close()
     asking = {"label"}
-    if config.reward == "teacher" or config.judge:
+    if config.reward == "teacher" or config.judge or config.refinement:
         asking |= {"train", "evaluate"}
     if asking & unfinished:
         check_prompts(config.teacher, (*config.task.prompts.goal, *config.task.prompts.baseline))
@@ -147,8 +147,10 @@ def stages_of(config: TrialConfig) -> list[Stage]:
                 out / "agent",
                 seed=config.seed,
                 student=out / "student" if config.reward == "student" else None,
-                teacher=config.teacher if config.reward == "teacher" else None,
+                teacher=config.teacher if config.reward == "teacher" or config.refinement else None,
                 judge=judge,
+                refinement=config.refinement,
+                labels=out / "labels" if config.refinement else None,
                 report=report,
                 on_evaluation=log,
             )
@@ -171,7 +173,14 @@ def stages_of(config: TrialConfig) -> list[Stage]:
         Stage(
             "train",
             "agent",
-            {"task": task, "reward": config.reward, "sac": asdict(config.sac), "judge": judged_by, **seed},
+            {
+                "task": task,
+                "reward": config.reward,
+                "sac": asdict(config.sac),
+                "judge": judged_by,
+                **({"refinement": asdict(config.refinement)} if config.refinement else {}),
+                **seed,
+            },
             train,
         ),
         Stage("evaluate", "evaluation", {"episodes": config.evaluation_episodes, "teacher": judged_by}, evaluate),
@@ -245,6 +254,8 @@ def _figures(config: TrialConfig, journal: Journal, run: Run, command: str) -> d
         "command": command,
         "mlflow": {"tracking_uri": run.tracking_uri, "run_id": run.run_id},
     }
+    if refinement := train.get("refinement"):
+        figures["refinement"], figures["query_budget"] = refinement, refinement["query_budget"]
     for name in ("score", "teacher_return"):
         if values := evaluate.get(f"{name}s"):
             figures[name] = summary(values)
