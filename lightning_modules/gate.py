@@ -33,14 +33,13 @@ class Exam:
 def why_worse(before: Marks, after: Marks, tolerance: float) -> str:
     """Why a fine-tuned student must not take the place of the one before; empty where it may.
 
-    The error on held-out labels may grow by `tolerance`, that on audited frames not at all. One that is not a number
-    has grown.
+    Neither error may grow by more than `tolerance`. One that is not a number has grown.
     """
     compared = (
-        ("held-out labels", before.held_out, after.held_out, tolerance),
-        ("audited frames", before.audited, after.audited, 0.0),
+        ("held-out labels", before.held_out, after.held_out),
+        ("audited frames", before.audited, after.audited),
     )
-    for what, old, new, allowed in compared:
-        if old is not None and new is not None and not new <= old + allowed:
+    for what, old, new in compared:
+        if old is not None and new is not None and not new <= old + tolerance:
             return f"the squared error on {what} grew from {old:.3g} to {new:.3g}"
     return ""

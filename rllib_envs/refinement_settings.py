@@ -31,8 +31,8 @@ class RefinementSettings:
     learning_rate: float = 1e-4
     """Adam's learning rate of these steps (above 0 to 1)"""
     tolerance: float = 0.02
-    """a refinement is rejected when the squared error on held-out labels grows by more, in units of the reward's
-    variance (0 to 10)"""
+    """a refinement is rejected when the squared error on held-out labels, or on the audited frames, grows by more, in
+    units of the reward's variance (0 to 10)"""
     least_drift: float | None = None
     """refine only where drift is at least this: how many times as far from the nearest labelled frame a visited one is
     as a held-out one (above 0); empty: drift decides nothing"""
