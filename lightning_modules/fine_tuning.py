@@ -72,7 +72,8 @@ class TunableStudent:
 
     def __init__(self, network: StudentNetwork, card: StudentCard, reward: EmbeddingReward) -> None:
         """Take a student; `reward` has its scales and the embeddings of its sentences."""
-        self.network, self.card, self.reward = network, card, reward
+        self.network = network.to(memory_format=torch.channels_last)  # up to twice as fast on CPUs
+        self.card, self.reward = card, reward
 
     def see(self, frames: Frames) -> Seen:
         """Rewards and features of frames uint8 (N, P, P, 3)."""
