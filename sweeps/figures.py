@@ -63,8 +63,8 @@ def _learning_curve(files: TrialFiles) -> plots.Drawing:
         curve(learned, "learned_returns") if learned else None,
         interval_of(files.result.get("random_return")),
         interval_of(files.result.get("true_return")),
-        fallen_steps(files),
-        [record.steps for record in records_of(files)],
+        overoptimised=fallen_steps(files),
+        asked=[record.steps for record in records_of(files)],
     )
 
 

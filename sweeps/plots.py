@@ -145,6 +145,7 @@ def learning_curve(
     learned_return: Curve | None,
     random_policy: Interval | None,
     final: Interval | None,
+    *,
     overoptimised: tuple[int, int] | None = None,
     asked: Sequence[int] = (),
 ) -> Drawing:

@@ -52,8 +52,8 @@ def refinement_summary(files: TrialFiles) -> str | None:
     return (
         f"{found['teacher_queries']:,} of at most {found['query_budget']:,} teacher queries were spent on frames that "
         f"the agent visited, chosen by {strategy!r} or, to measure the error, at random. {found['accepted']} of "
-        f"{found['made']} refinements were accepted. They took {number(seconds['refine'])} seconds, and to reward every "
-        f"transition in replay again {number(seconds['relabel'])} more."
+        f"{found['made']} refinements were accepted, in {number(seconds['refine'])} seconds; rewarding every "
+        f"transition in replay again took {number(seconds['relabel'])} more."
     )
 
 
