@@ -7,6 +7,7 @@ from lightning_modules.student_files import read_card
 from rllib_envs.agent_files import AgentCard
 from rllib_envs.agent_reward import load_teacher
 from rllib_envs.refinement import teacher_reward
+from rllib_envs.refinement_settings import RefinementSettings
 
 
 def check_refinement(card: AgentCard) -> None:
@@ -26,11 +27,7 @@ def check_refinement(card: AgentCard) -> None:
             "to, and --teacher with the file of the teacher that made them"
         )
     student = read_card(card.student)
-    if card.refinement.strategy in NEEDS_MEMBERS and student.members == 1:
-        raise SettingsError(
-            f"refinement.strategy is {card.refinement.strategy!r} and the student in {card.student} is a single one, "
-            "which has no spread: fit an ensemble (--model.members 4), or choose another strategy"
-        )
+    check_strategy(card.refinement, student.members)
     clips = len(card.teacher.clips)
     if card.refinement.query_budget < 2 * clips:
         raise SettingsError(
@@ -56,4 +53,13 @@ def check_refinement(card: AgentCard) -> None:
             f"the teacher given is {entry.name} (weights {entry.digest[:12]}, {entry.precision}) and the labels in "
             f"{card.labels} were made by {labels.teacher.name} (weights {labels.teacher.digest[:12]}, "
             f"{labels.teacher.precision}): give that one"
+        )
+
+
+def check_strategy(refinement: RefinementSettings, members: int) -> None:
+    """Raise SettingsError where the strategy asks for a spread and the student is a single one."""
+    if refinement.strategy in NEEDS_MEMBERS and members == 1:
+        raise SettingsError(
+            f"refinement.strategy is {refinement.strategy!r} and the student is a single one, which has no spread: fit "
+            "an ensemble (model.members 2 or more), or choose another strategy"
         )

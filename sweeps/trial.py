@@ -23,6 +23,7 @@ from rllib_envs.collect import collect_frames
 from rllib_envs.evaluate import evaluate_agent
 from rllib_envs.evaluations import EVALUATIONS, read_evaluations
 from rllib_envs.gl import require_gl
+from rllib_envs.refinement_check import check_strategy
 from rllib_envs.simulators import make_simulator
 from rllib_envs.train import train_agent
 from sweeps.figures import figures_of_trial
@@ -102,7 +103,9 @@ def check_trial(config: TrialConfig, unfinished: set[str]) -> None:
         check_prompts(config.teacher, (*config.task.prompts.goal, *config.task.prompts.baseline))
         fetch_weights(config.teacher)
     if "fit" in unfinished:
-        check_fit(config.student, config.task.render.frame_pixels)
+        members = check_fit(config.student, config.task.render.frame_pixels)
+        if config.refinement:
+            check_strategy(config.refinement, members)
 
 
 def stages_of(config: TrialConfig) -> list[Stage]:
