@@ -86,10 +86,14 @@ class TunableStudent:
         """The teacher's reward (N,) of embeddings (N, D), on the student's scale."""
         return self.reward.standardised(embeddings)
 
+    def errors(self, labelled: Labelled) -> NDArray[np.float64]:
+        """Student less teacher (N,), in standard deviations of the reward."""
+        student = self.see(labelled.frames).reward.astype(np.float64)
+        return student - self.teacher_reward(labelled.embeddings)
+
     def squared_error(self, labelled: Labelled) -> float:
         """Mean squared difference of student and teacher, in units of the reward's variance."""
-        difference = self.see(labelled.frames).reward - self.teacher_reward(labelled.embeddings)
-        return float(np.square(difference, dtype=np.float64).mean())
+        return float(np.square(self.errors(labelled)).mean())
 
     def fine_tuned(
         self, new: Labelled, old: Labelled, *, steps: int, learning_rate: float, generator: np.random.Generator

@@ -7,12 +7,15 @@ from lightning_modules.fine_tuning import Labelled, TunableStudent
 
 @dataclass(frozen=True)
 class Marks:
-    """Squared errors, in units of the reward's variance."""
+    """Errors of a student; the squared ones in units of the reward's variance."""
 
     held_out: float
-    """on held-out labels"""
+    """squared, on held-out labels"""
     audited: float | None
-    """on frames that the agent visits; None where the teacher was asked about none"""
+    """squared, on frames that the agent visits; None where the teacher was asked about none"""
+    overrated: float | None = None
+    """mean of student less teacher on these, in standard deviations of the reward: where an agent exploits its student,
+    it visits what the student rates higher than the teacher does"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +29,10 @@ class Exam:
 
     def marks(self, student: TunableStudent) -> Marks:
         """The errors of a student."""
-        audited = student.squared_error(self.audit) if len(self.audit) else None
-        return Marks(student.squared_error(self.held_out), audited)
+        held_out = student.squared_error(self.held_out)
+        if not len(self.audit):
+            return Marks(held_out, None)
+        return Marks(held_out, student.squared_error(self.audit), float(student.errors(self.audit).mean()))
 
 
 def why_worse(before: Marks, after: Marks, tolerance: float) -> str:

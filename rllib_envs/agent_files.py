@@ -129,8 +129,8 @@ class AgentResult:
     non_finite_rewards: int = 0
     """rewards that were NaN or infinite and reached the agent as 0"""
     refinement: dict[str, Any] | None = None
-    """where the student was refined: `query_budget`, `teacher_queries`, `seconds` by phase, and how many refinements
-    were `made` and `accepted`"""
+    """where the student was refined: `query_budget`, `teacher_queries`, `seconds` by phase, how many refinements were
+    `made` and `accepted`, and whether the training ended because the student was `exploited`"""
 
 
 def greedy_policy(actor: Actor) -> Policy:

@@ -146,6 +146,7 @@ class Refiner:
             asked=len(answers),
             audited_error_before=before.audited,
             audited_error_after=None if after is None else after.audited,
+            overrated=(before if reason or after is None else after).overrated,
             held_out_error_before=before.held_out,
             held_out_error_after=None if after is None else after.held_out,
             look_seconds=round(looked - started, 3),

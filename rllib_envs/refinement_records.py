@@ -41,6 +41,9 @@ class RefinementRecord:
     """error on the audited frames; None where none was audited"""
     audited_error_after: float | None
     """the same after fine-tuning, accepted or not; None where there was none"""
+    overrated: float | None
+    """mean of student less teacher on the audited frames, in standard deviations of the reward, of the student that
+    rewards the agent from here on; None where none was audited"""
     held_out_error_before: float
     """error on held-out labels"""
     held_out_error_after: float | None

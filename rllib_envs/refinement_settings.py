@@ -40,6 +40,11 @@ class RefinementSettings:
     """refine only where the audited squared error is at least this, in units of the reward's variance (above 0); empty:
     the error decides nothing; of two thresholds one is enough"""
 
+    most_overrated: float | None = None
+    """end the training when visited frames are worth so many standard deviations of the reward more to the student than
+    to the teacher, on the mean of the audited ones and after the refinement, because the agent exploits it (above 0);
+    empty: never"""
+
     def __post_init__(self) -> None:
         for name, low, high in (
             ("every_steps", 1, 1_000_000_000),
@@ -54,7 +59,7 @@ class RefinementSettings:
                 raise SettingsError(f"refinement.{name} is {value}: it must lie between {low} and {high}")
         if not 0.0 < self.learning_rate <= 1.0:
             raise SettingsError(f"refinement.learning_rate is {self.learning_rate}: it must lie above 0 and at most 1")
-        for name in ("least_drift", "least_error"):
+        for name in ("least_drift", "least_error", "most_overrated"):
             value = getattr(self, name)
             if value is not None and value <= 0.0:
                 raise SettingsError(f"refinement.{name} is {value}: it must lie above 0, or be left empty")

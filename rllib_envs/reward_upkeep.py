@@ -12,7 +12,7 @@ from lightning_modules.reward_function import RewardFunction
 from rllib_envs.agent_files import AgentCard
 from rllib_envs.agent_reward import load_teacher, make_reward
 from rllib_envs.refinement import CANDIDATES, Refiner
-from rllib_envs.refinement_records import read_records
+from rllib_envs.refinement_records import read_record, read_records
 from rllib_envs.relabelling import relabel
 from rllib_envs.reward_env import RewardVectorEnv
 from rllib_envs.sac import Sac
@@ -26,8 +26,18 @@ if TYPE_CHECKING:
 class RewardUpkeep:
     """Called between training steps; knows when something is to be done."""
 
-    def __init__(self, card: AgentCard, out: Path, algorithm: Sac, environment: RewardVectorEnv) -> None:
-        """Hand the reward that the agent had before a stop to the algorithm and to the environment that evaluates."""
+    def __init__(
+        self, card: AgentCard, out: Path, algorithm: Sac, environment: RewardVectorEnv, refinements: int
+    ) -> None:
+        """Hand the reward that the agent had before a stop to the algorithm and to the environment that evaluates.
+
+        Args:
+            card: the agent's.
+            out: its folder.
+            algorithm: what trains it.
+            environment: what evaluates it.
+            refinements: how many were made before the stop.
+        """
         assert card.teacher is not None, "check_refinement comes first"
         assert algorithm.visited is not None, "the environments keep visits where there is a refinement"
         self._card, self._out, self._algorithm, self._environment = card, out, algorithm, environment
@@ -35,6 +45,7 @@ class RewardUpkeep:
         self._drawer = StateDrawer(card.task)
         self._refiner = Refiner(card, out, self._drawer, partial(load_teacher, card.teacher))
         self._reward: RewardFunction | None = None
+        self._last = read_record(out, refinements)
         if algorithm.reward_version:
             self._publish(algorithm.reward_version)
 
@@ -46,7 +57,7 @@ class RewardUpkeep:
             number, version = progress.refinements + 1, self._algorithm.reward_version
             record = self._refiner.refine(number, version, steps, self._some_visits(progress, number))
             progress.refinements = number
-            progress.refined_at = steps
+            progress.refined_at, self._last = steps, record
             if record.accepted:
                 self._publish(number)
             progress.refine += time.perf_counter() - start
@@ -57,6 +68,12 @@ class RewardUpkeep:
             progress.relabel += time.perf_counter() - start
         return due
 
+    @property
+    def exploited(self) -> bool:
+        """Whether the student overrates what the agent visits by more than it may, as last measured."""
+        most, last = self._refiner.settings.most_overrated, self._last
+        return most is not None and last is not None and last.overrated is not None and last.overrated > most
+
     def result(self, progress: "Progress") -> dict[str, Any]:
         """Figures for result.json."""
         records = list(read_records(self._out))
@@ -65,6 +82,7 @@ class RewardUpkeep:
             "query_budget": self._refiner.settings.query_budget,
             "made": progress.refinements,
             "accepted": sum(record.accepted for record in records),
+            "exploited": self.exploited,
             "seconds": {"refine": round(progress.refine, 2), "relabel": round(progress.relabel, 2)},
         }
 

@@ -45,7 +45,10 @@ class Training:
         keep_lines(out / EVALUATIONS, self._progress.evaluations)
         self._environment = RewardVectorEnv(card.task, card.sac.evaluation_episodes, make_reward(card))
         self._judges = make_judges(card, None, card.judge)
-        self._upkeep = RewardUpkeep(card, out, self._algorithm, self._environment) if card.refinement else None
+        self._upkeep: RewardUpkeep | None = None
+        if card.refinement is not None:
+            made = self._progress.refinements
+            self._upkeep = RewardUpkeep(card, out, self._algorithm, self._environment, made)
         self._costs_before = replace(self._progress)
         self._start = self._last_checkpoint = time.perf_counter()
 
@@ -53,7 +56,7 @@ class Training:
         """Train to the end. Evaluates at the start, every `evaluation_every_steps`, and at the end."""
         steps, sac, note = self._algorithm.steps, self._card.sac, ""
         while True:
-            done = steps >= sac.total_steps
+            done = steps >= sac.total_steps or (self._upkeep is not None and self._upkeep.exploited)
             due = done or steps >= self._progress.evaluations * sac.evaluation_every_steps
             if due and steps > self._progress.evaluated_at:
                 returns = self._evaluate(on_evaluation)

@@ -54,6 +54,7 @@ def refinement_summary(files: TrialFiles) -> str | None:
         f"the agent visited, chosen by {strategy!r} or, to measure the error, at random. {found['accepted']} of "
         f"{found['made']} refinements were accepted, in {number(seconds['refine'])} seconds; rewarding every "
         f"transition in replay again took {number(seconds['relabel'])} more."
+        + (" The training was ended because the agent exploited its student." if found["exploited"] else "")
     )
 
 

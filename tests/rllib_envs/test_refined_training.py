@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 import rllib_envs.training
@@ -19,6 +20,7 @@ from datamodules.labelled_set import LabelledSet
 from datamodules.results import read_json
 from datamodules.shards import read_samples, verify
 from lightning_modules.reward_function import StudentReward
+from lightning_modules.student_files import load_student, save_student
 from rllib_envs.agent_files import AgentCard, AgentResult
 from rllib_envs.agent_reward import check_reward
 from rllib_envs.checkpoints import latest_checkpoint
@@ -113,6 +115,26 @@ def test_a_training_with_refinements_ends_with_every_transition_rewarded_by_the_
     other = replace(small, refinement=replace(small.refinement, queries=9))
     with pytest.raises(DataError, match=r"another agent: there refinement\.queries is 10, here it is 9"):
         train(other, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_running")
+def test_a_student_that_overrates_what_the_agent_visits_ends_the_training(card: AgentCard, tmp_path: Path) -> None:
+    assert card.student is not None
+    assert card.refinement is not None
+    network, student = load_student(card.student)
+    with torch.no_grad():
+        network.heads[0][-1].bias += 5.0  # everything looks five standard deviations better than it is
+    save_student(tmp_path / "student", network, student)
+    hardly = replace(card.refinement, gradient_steps=1, learning_rate=1e-6, most_overrated=3.0)
+    out = tmp_path / "agent"
+    result = train(replace(card, student=tmp_path / "student", refinement=hardly), out)
+    (record,) = read_records(out)
+    assert record.overrated is not None
+    assert record.overrated > 3.0
+    assert result.refinement is not None
+    assert result.refinement["exploited"] is True
+    assert SAC.total_steps > result.steps == lines_of(out)[-1]["steps"] == record.steps
 
 
 @pytest.mark.slow

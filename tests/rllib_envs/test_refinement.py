@@ -11,10 +11,11 @@ from datamodules.errors import DataError, SettingsError
 from datamodules.labelled_set import LabelledSet
 from datamodules.shards import read_samples, verify
 from lightning_modules.drift import read_clouds
+from lightning_modules.reward_function import StudentReward
 from lightning_modules.student_files import load_student, read_card
 from lightning_modules.teacher import ClipTeacher
 from rllib_envs.agent_files import AgentCard
-from rllib_envs.refinement import Refiner
+from rllib_envs.refinement import Refiner, teacher_reward
 from rllib_envs.refinement_check import check_refinement
 from rllib_envs.refinement_records import latest_student, read_record, read_records, refinement_folder
 from rllib_envs.refinement_settings import RefinementSettings
@@ -104,6 +105,22 @@ def test_the_budget_holds_over_all_refinements_and_ends_them(card: AgentCard, vi
     assert refining.queries == 40 == len(asked_of(tmp_path))
     # 14 and 14; of the 12 that are left an audit takes 4
     assert [(each.audited, each.asked) for each in read_records(tmp_path)] == [(4, 10), (4, 10), (4, 8)]
+
+
+def test_overrating_is_student_less_teacher_on_the_audited_frames(
+    card: AgentCard, visits: Visits, tmp_path: Path
+) -> None:
+    record = refiner(card, tmp_path, learning_rate=1.0, tolerance=0.0, audited=6).refine(1, 0, 512, visits)
+    assert not record.accepted  # so it is the old student's
+    audit = [sample for sample in read_samples(tmp_path / "refinements/labels") if "audit" in sample.policy]
+    frames = np.stack([sample.frame for sample in audit if sample.frame is not None])
+    embeddings = np.stack([sample.embedding for sample in audit if sample.embedding is not None])
+    assert card.student is not None
+    student = read_card(card.student)
+    labels = LabelledSet(str(card.labels))
+    teacher = teacher_reward(card, card.student, student, labels).standardised(embeddings)
+    expected = float((StudentReward.load(card.student, "torch")(frames) - teacher).mean())
+    assert record.overrated == pytest.approx(expected, abs=1e-3)
 
 
 def test_nothing_is_due_between_two_refinements(card: AgentCard, tmp_path: Path) -> None:

@@ -15,10 +15,25 @@ from sweeps.trial_files import read_trial
 from tests.sweeps.page_reader import Page
 
 ACCEPTED = RefinementRecord(
-    1, 2560, True, "accepted", 1.24, 0.95, 16, 32, 0.0659, 0.0471, 0.0194, 0.0142, 2.1, 0.8, 12.3
+    1, 2560, True, "accepted", 1.24, 0.95, 16, 32, 0.0659, 0.0471, 0.1, 0.0194, 0.0142, 2.1, 0.8, 12.3
 )
 REJECTED = RefinementRecord(
-    2, 5120, False, "the squared error on held-out labels grew", 3.5, None, 0, 8, None, None, 0.01, 0.31, 2.0, 0.5, 9.0
+    2,
+    5120,
+    False,
+    "the squared error on held-out labels grew",
+    3.5,
+    None,
+    0,
+    8,
+    None,
+    None,
+    None,
+    0.01,
+    0.31,
+    2.0,
+    0.5,
+    9.0,
 )
 
 
@@ -32,7 +47,7 @@ def refined(trial: Path) -> Path:
         write_json(folder / RECORD, asdict(record))
     card = read_json(agent / "agent.json")
     write_json(agent / "agent.json", {**card, "refinement": asdict(RefinementSettings())})
-    figures = {"teacher_queries": 56, "query_budget": 240, "made": 2, "accepted": 1}
+    figures = {"teacher_queries": 56, "query_budget": 240, "made": 2, "accepted": 1, "exploited": False}
     training = read_json(agent / "result.json")
     write_json(
         agent / "result.json", {**training, "refinement": {**figures, "seconds": {"refine": 26.5, "relabel": 4.25}}}
