@@ -6,7 +6,7 @@ refinement that has its record is taken over as it was decided. Neither Ray nor 
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from datamodules.splits import Split, episodes_of
 from lightning_modules.drift import clouds_of, drift
 from lightning_modules.fidelity import measure_fidelity
 from lightning_modules.fine_tuning import Labelled, Seen, TunableStudent
-from lightning_modules.gate import Exam, why_worse
+from lightning_modules.gate import Exam, Marks, why_worse
 from lightning_modules.query_choice import Candidates, choose_queries
 from lightning_modules.reward_function import Teacher, reward_of_student
 from lightning_modules.rewards import EmbeddingReward
@@ -47,6 +47,41 @@ HELD_OUT = 1024
 Places = NDArray[np.int64]
 
 
+@dataclass(frozen=True, eq=False)
+class _View:
+    """What a refinement begins with."""
+
+    student: TunableStudent
+    """the one that rewards the agent"""
+    replayed: Labelled
+    """some of the labels that it was fitted to"""
+    earlier: Labelled
+    """what refinements before this one were told"""
+    known: Labelled
+    """both"""
+    held_out: Labelled
+    """labels that it has not learned from"""
+    seen: Seen
+    """the visited frames, as it sees them"""
+    known_features: NDArray[np.float32]
+    """(L, F) of the known ones"""
+    drift: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Told:
+    """What the teacher says."""
+
+    exam: Exam
+    """held-out labels, and answers that measure"""
+    before: Marks
+    """of the student as it is"""
+    answers: Labelled
+    """answers to learn from"""
+    needless: str
+    """why the student is not to be refined; empty where it is"""
+
+
 class Refiner:
     """The refinements of one agent, those before a stop included."""
 
@@ -65,6 +100,7 @@ class Refiner:
         self.settings, self._student = card.refinement, card.student
         self._card, self._out, self._draw = card, out, draw
         self._offline = LabelledSet(str(card.labels))
+        self._decoded = self._offline.decoded  # now, so that a lack of room shows before the training
         self._labels = RefinedLabels(
             out / REFINEMENTS / LABELS,
             self._offline.manifest,
@@ -86,7 +122,8 @@ class Refiner:
         """Whether it is time for another refinement after `done`: not before its step, nor with nothing left to ask."""
         if steps < (done + 1) * self.settings.every_steps:
             return False
-        return self._labels.affordable > 0 or read_record(self._out, done + 1) is not None
+        begun = self._labels.has(2 * done) or self._labels.has(2 * done + 1)  # before the process was stopped
+        return begun or self._labels.affordable > 0
 
     def refine(self, number: int, version: int, steps: int, visits: Visits) -> RefinementRecord:
         """Look, audit, ask, fine-tune, decide; or read what was decided before the process was stopped.
@@ -102,47 +139,25 @@ class Refiner:
             return decided
         started = time.perf_counter()
         generator = np.random.default_rng([self._card.seed, number])
-        student, earlier = self._load(version), self._earlier_answers(number)
-        replayed, held_out = self._replayed(generator), self._held_out()
-        known = Labelled.together(replayed, earlier)
-        seen, labelled = student.see(visits.frames), student.see(known.frames).features
-        moved = drift(seen.features, student.see(held_out.frames).features, labelled)
+        view = self._look(number, version, visits, generator)
         looked = time.perf_counter()
-
-        order = generator.permutation(len(visits.states))
-        # at most half of what is left measures, the rest teaches
-        audited = order[: min(self.settings.audited, self._labels.affordable // 2)]
-        audit = self._ask(2 * number - 2, visits, audited, f"refinement {number}, audit")
-        exam = Exam(held_out, audit)
-        before = exam.marks(student)
-        answers, reason = audit.at(order[:0]), self._needless(moved, before.audited)
-        if not reason:
-            chosen = self._choose(seen, np.sort(order[len(audited) :]), labelled, generator)
-            answers = self._ask(2 * number - 1, visits, chosen, f"refinement {number}, {self.settings.strategy}")
+        told = self._question(number, visits, view, generator)
         asked = time.perf_counter()
-
-        after, new = None, Labelled.together(earlier, answers)
-        if not reason and not len(new):
-            reason = "nothing to learn from: the query budget is spent"
-        if not reason:
-            tuned = self._fine_tuned(student, new, replayed, generator)
-            after = exam.marks(tuned)
-            reason = why_worse(before, after, self.settings.tolerance)
-            if not reason:
-                self._save(number, tuned)
+        exam, answers, before = told.exam, told.answers, told.before
+        after, reason = (None, told.needless) if told.needless else self._try(number, view, told, generator)
         fitted = time.perf_counter()
 
         folder = refinement_folder(self._out, number)
-        asked_about = student.see(Labelled.together(audit, answers).frames).features
-        clouds_of(labelled, seen.features, asked_about).write(folder)
+        asked_about = view.student.see(Labelled.together(exam.audit, answers).frames).features
+        clouds_of(view.known_features, view.seen.features, asked_about).write(folder)
         record = RefinementRecord(
             number=number,
             steps=steps,
             accepted=not reason,
             reason=reason or "accepted",
-            drift=moved,
-            teacher_drift=_teacher_drift(audit, held_out, known),
-            audited=len(audit),
+            drift=view.drift,
+            teacher_drift=_teacher_drift(exam, view.known),
+            audited=len(exam.audit),
             asked=len(answers),
             audited_error_before=before.audited,
             audited_error_after=None if after is None else after.audited,
@@ -155,6 +170,44 @@ class Refiner:
         )
         write_json(folder / RECORD, asdict(record))
         return record
+
+    def _look(self, number: int, version: int, visits: Visits, generator: np.random.Generator) -> "_View":
+        """The frames visited, labelled and held out as the student sees them."""
+        student, earlier = self._load(version), self._earlier_answers(number)
+        replayed, held_out = self._replayed(generator), self._held_out()
+        known = Labelled.together(replayed, earlier)
+        seen, known_features = student.see(visits.frames), student.see(known.frames).features
+        moved = drift(seen.features, student.see(held_out.frames).features, known_features)
+        return _View(student, replayed, earlier, known, held_out, seen, known_features, moved)
+
+    def _question(self, number: int, visits: Visits, view: "_View", generator: np.random.Generator) -> "_Told":
+        """Ask about some frames to measure and, where that shows a need, about others to learn."""
+        settings, order = self.settings, generator.permutation(len(visits.states))
+        # at most half of what is left measures, the rest teaches
+        audited = order[: min(settings.audited, self._labels.affordable // 2)]
+        exam = Exam(view.held_out, self._ask(2 * number - 2, visits, audited, f"refinement {number}, audit"))
+        before, nothing = exam.marks(view.student), exam.audit.at(order[:0])
+        if needless := self._needless(view.drift, before.audited):
+            return _Told(exam, before, nothing, needless)
+        chosen = self._choose(view, np.sort(order[len(audited) :]), generator)
+        answers = self._ask(2 * number - 1, visits, chosen, f"refinement {number}, {settings.strategy}")
+        nothing_new = not len(answers) and not len(view.earlier)
+        return _Told(exam, before, answers, "nothing to learn from: the query budget is spent" if nothing_new else "")
+
+    def _try(self, number: int, view: "_View", told: "_Told", generator: np.random.Generator) -> tuple[Marks, str]:
+        """Fine-tune; returns the marks and why they are worse, or has the new student on disk."""
+        tuned = view.student.fine_tuned(
+            Labelled.together(view.earlier, told.answers),
+            view.replayed,
+            steps=self.settings.gradient_steps,
+            learning_rate=self.settings.learning_rate,
+            generator=generator,
+        )
+        after = told.exam.marks(tuned)
+        worse = why_worse(told.before, after, self.settings.tolerance)
+        if not worse:
+            self._save(number, tuned)
+        return after, worse
 
     def _needless(self, moved: float, error: float | None) -> str:
         """Why the student need not be refined now; empty where it is to be, as always without thresholds."""
@@ -176,19 +229,11 @@ class Refiner:
         """Those of all refinements before this one."""
         return self._labels.answers(list(range(2 * number - 2)))
 
-    def _choose(
-        self, seen: Seen, places: Places, labelled: NDArray[np.float32], generator: np.random.Generator
-    ) -> Places:
+    def _choose(self, view: "_View", places: Places, generator: np.random.Generator) -> Places:
         """Those of the places that the strategy wants answers for, as many as can be afforded."""
+        seen, count = view.seen, min(self.settings.queries, self._labels.affordable)
         candidates = Candidates(seen.reward[places], seen.spread[places], seen.features[places])
-        count = min(self.settings.queries, self._labels.affordable)
-        return places[choose_queries(self.settings.strategy, candidates, labelled, count, generator)]
-
-    def _fine_tuned(
-        self, student: TunableStudent, new: Labelled, replayed: Labelled, generator: np.random.Generator
-    ) -> TunableStudent:
-        steps, learning_rate = self.settings.gradient_steps, self.settings.learning_rate
-        return student.fine_tuned(new, replayed, steps=steps, learning_rate=learning_rate, generator=generator)
+        return places[choose_queries(self.settings.strategy, candidates, view.known_features, count, generator)]
 
     def _load(self, version: int) -> TunableStudent:
         folder = self.student(version)
@@ -202,7 +247,7 @@ class Refiner:
         fidelity = measure_fidelity(
             student.see(labelled.frames).reward,
             student.teacher_reward(labelled.embeddings),
-            self._offline.decoded.episode[test],
+            self._decoded.episode[test],
         )
         targets = tuple(
             replace(target, fidelity=fidelity) if target.task == self._card.task.name else target
@@ -223,12 +268,11 @@ class Refiner:
         return self._labelled(rows[np.linspace(0, len(rows) - 1, min(HELD_OUT, len(rows))).astype(np.int64)])
 
     def _rows(self, split: Split) -> Places:
-        episode = self._offline.decoded.episode
+        episode = self._decoded.episode
         return np.flatnonzero(np.isin(episode, sorted(episodes_of(episode, split))))
 
     def _labelled(self, rows: Places) -> Labelled:
-        decoded = self._offline.decoded
-        return Labelled(decoded.frames, decoded.embeddings).at(rows)
+        return Labelled(self._decoded.frames, self._decoded.embeddings).at(rows)
 
 
 def teacher_reward(card: AgentCard, folder: Path, student: StudentCard, labels: LabelledSet) -> EmbeddingReward:
@@ -242,7 +286,7 @@ def teacher_reward(card: AgentCard, folder: Path, student: StudentCard, labels: 
     return EmbeddingReward(goal, baseline, prompts.alpha, student.teacher.dims, scales)
 
 
-def _teacher_drift(audit: Labelled, held_out: Labelled, known: Labelled) -> float | None:
-    if not len(audit):
+def _teacher_drift(exam: Exam, known: Labelled) -> float | None:
+    if not len(exam.audit):
         return None
-    return drift(*(part.embeddings.astype(np.float32) for part in (audit, held_out, known)))
+    return drift(*(part.embeddings.astype(np.float32) for part in (exam.audit, exam.held_out, known)))

@@ -57,6 +57,7 @@ def test_what_a_student_sees_is_what_its_network_says() -> None:
     np.testing.assert_allclose(seen.members, expected, atol=1e-3)
     np.testing.assert_allclose(seen.spread, expected.std(axis=1), atol=1e-3)
     assert len(seen.features) == len(frames)
+    assert student.see(frames[:0]).members.shape == (0, 2)
 
 
 def test_the_same_generator_gives_the_same_student() -> None:

@@ -4,11 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from datamodules.labelled_set import LabelledSet
 from datamodules.tasks import Prompts, RenderSettings, Task
 from lightning_modules.labelling import label_frames
+from lightning_modules.losses import HeadName
 from lightning_modules.rewards import EmbeddingReward
+from lightning_modules.student_embeddings import StudentEmbeddings
 from lightning_modules.student_files import save_student
 from lightning_modules.teacher import ClipTeacher
 from rllib_envs.agent_files import AgentCard
@@ -48,7 +51,7 @@ REFINEMENT = RefinementSettings(
 )
 
 
-def refinable(folder: Path, *, members: int = 1) -> AgentCard:
+def refinable(folder: Path, *, members: int = 1, head: HeadName = "reward") -> AgentCard:
     """An agent's card; its labels, teacher and student lie in `folder`."""
     teacher = write_clip(folder, "refinable-clip")
     collect_frames(TASK, CollectSettings(frames=120, episode_steps=6), folder / "frames", seed=0)
@@ -57,9 +60,15 @@ def refinable(folder: Path, *, members: int = 1) -> AgentCard:
     labels = LabelledSet(str(folder / "labels"))
     goal, baseline = (labels.prompt_embeddings(sentences) for sentences in (prompts.goal, prompts.baseline))
     reward = EmbeddingReward(goal, baseline, prompts.alpha, clip.dims).frozen_to(np.asarray(labels.columns.embeddings))
-    network, card = made_student(members=members)
+    _, card = made_student(members=members, head=head)
     target = replace(card.targets[0], task=TASK.name, prompts=prompts, scales=reward.scales)
-    save_student(folder / "student", network, replace(card, targets=(target,), teacher=clip.entry))
+    card = replace(card, targets=(target,), teacher=clip.entry)
+    torch.manual_seed(0)
+    network = card.network()
+    network(torch.randn(8, 3, PIXELS, PIXELS))  # for the statistics of its normalisation
+    sentences = {name: np.array(vector, np.float32) for name, vector in labels.manifest.prompts.items()}
+    known = StudentEmbeddings(sentences, {TASK.name: np.asarray(labels.columns.embeddings)})
+    save_student(folder / "student", network.eval(), card, known if head == "embedding" else None)
     return AgentCard(
         TASK,
         "student",

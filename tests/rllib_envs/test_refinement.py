@@ -11,6 +11,7 @@ from datamodules.errors import DataError, SettingsError
 from datamodules.labelled_set import LabelledSet
 from datamodules.shards import read_samples, verify
 from lightning_modules.drift import read_clouds
+from lightning_modules.losses import HeadName
 from lightning_modules.reward_function import StudentReward
 from lightning_modules.student_files import load_student, read_card
 from lightning_modules.teacher import ClipTeacher
@@ -54,6 +55,14 @@ def refiner(card: AgentCard, out: Path, **changes: object) -> Refiner:
     return Refiner(changed, out, DRAW, lambda: ClipTeacher(settings))
 
 
+class KilledError(Exception):
+    """Stands for the moment in which the process is killed."""
+
+
+def kill(*arguments: object, **named: object) -> None:
+    raise KilledError
+
+
 def asked_of(out: Path) -> list[str]:
     return [sample.key for sample in read_samples(out / "refinements/labels")]
 
@@ -84,6 +93,22 @@ def test_a_refinement_repairs_a_poor_student_and_writes_down_why(
     assert (len(clouds.visited), len(clouds.asked)) == (60, 14)
 
 
+@pytest.mark.parametrize(("head", "strategy"), [("reward", "spread"), ("embedding", "mixed")])
+def test_ensembles_and_embedding_heads_are_refined_again_and_again(
+    visits: Visits, tmp_path: Path, head: HeadName, strategy: str
+) -> None:
+    pair = refinable(tmp_path, members=2, head=head)
+    check_refinement(pair)
+    refining = refiner(pair, tmp_path / "agent", strategy=strategy)
+    first = refining.refine(1, 0, 512, visits)
+    second = refining.refine(2, 1, 1024, visits)
+    assert first.accepted
+    assert second.accepted
+    assert second.held_out_error_before == first.held_out_error_after  # it went on from the first one's student
+    student = StudentReward.load(refining.student(2), "torch", task=TASK.name, prompts=TASK.prompts)
+    assert student.members(visits.frames).shape == (60, 2)
+
+
 def test_a_refinement_that_forgets_too_much_is_rejected(card: AgentCard, visits: Visits, tmp_path: Path) -> None:
     record = refiner(card, tmp_path, learning_rate=1.0, tolerance=0.0).refine(1, 0, 512, visits)
     assert not record.accepted
@@ -105,6 +130,20 @@ def test_the_budget_holds_over_all_refinements_and_ends_them(card: AgentCard, vi
     assert refining.queries == 40 == len(asked_of(tmp_path))
     # 14 and 14; of the 12 that are left an audit takes 4
     assert [(each.audited, each.asked) for each in read_records(tmp_path)] == [(4, 10), (4, 10), (4, 8)]
+
+
+def test_a_refinement_that_has_spent_the_budget_is_still_due_after_a_stop(
+    card: AgentCard, visits: Visits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(rllib_envs.refinement, "why_worse", kill)
+        with pytest.raises(KilledError):
+            refiner(card, tmp_path, query_budget=14).refine(1, 0, 512, visits)
+    again = refiner(card, tmp_path, query_budget=14)
+    assert again.queries == 14
+    assert again.due(520, 0)
+    assert again.refine(1, 0, 520, visits).asked == 10
+    assert not again.due(5000, 1)
 
 
 def test_overrating_is_student_less_teacher_on_the_audited_frames(
@@ -144,17 +183,10 @@ def test_below_the_thresholds_the_teacher_is_only_asked_for_the_audit(
     assert record.asked == 10
 
 
-class KilledError(Exception):
-    """Stands for the moment in which the process is killed."""
-
-
 @pytest.mark.parametrize("moment", ["choose_queries", "why_worse", "save_student", "clouds_of", "write_json"])
 def test_a_refinement_killed_anywhere_loses_and_doubles_nothing(
     card: AgentCard, visits: Visits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    def kill(*arguments: object, **named: object) -> None:
-        raise KilledError
-
     with monkeypatch.context() as patch:
         patch.setattr(rllib_envs.refinement, moment, kill)
         with pytest.raises(KilledError):
