@@ -13,6 +13,7 @@ from lightning_modules.losses import HeadName
 from lightning_modules.rewards import EmbeddingReward
 from lightning_modules.student_embeddings import StudentEmbeddings
 from lightning_modules.student_files import save_student
+from lightning_modules.student_network import EmbeddingHead
 from lightning_modules.teacher import ClipTeacher
 from rllib_envs.agent_files import AgentCard
 from rllib_envs.collect import collect_frames
@@ -66,8 +67,12 @@ def refinable(folder: Path, *, members: int = 1, head: HeadName = "reward") -> A
     torch.manual_seed(0)
     network = card.network()
     network(torch.randn(8, 3, PIXELS, PIXELS))  # for the statistics of its normalisation
+    embeddings = np.asarray(labels.columns.embeddings)
+    for each in network.heads:
+        if isinstance(each, EmbeddingHead):
+            each.centre(torch.from_numpy(embeddings.astype(np.float32)))
     sentences = {name: np.array(vector, np.float32) for name, vector in labels.manifest.prompts.items()}
-    known = StudentEmbeddings(sentences, {TASK.name: np.asarray(labels.columns.embeddings)})
+    known = StudentEmbeddings(sentences, {TASK.name: embeddings})
     save_student(folder / "student", network.eval(), card, known if head == "embedding" else None)
     return AgentCard(
         TASK,
