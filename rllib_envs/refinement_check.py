@@ -6,8 +6,8 @@ from lightning_modules.query_choice import NEEDS_MEMBERS
 from lightning_modules.student_files import read_card
 from rllib_envs.agent_files import AgentCard
 from rllib_envs.agent_reward import load_teacher
-from rllib_envs.refinement import teacher_reward
 from rllib_envs.refinement_settings import RefinementSettings
+from rllib_envs.student_versions import teacher_reward
 
 
 def check_refinement(card: AgentCard) -> None:
