@@ -30,6 +30,8 @@ def ray_session() -> Iterator[None]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Ray's workers take nice 15, and one that has to share a core with the learner is left to starve
+    os.environ.setdefault("RAY_worker_niceness", "0")
     ours = not ray.is_initialized()
     with quiet():
         if ours:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.conf import read_conf
-from datamodules.progress import progress_bar
+from datamodules.progress import Report, progress_bar
 from datamodules.tasks import Task
 from rllib_envs.evaluations import EVALUATIONS, Evaluation, read_evaluations
 from rllib_envs.play import play_episodes
@@ -48,19 +48,23 @@ def measure(kept: Path = FOLDER / "learning" / "runs") -> dict[str, Any]:
     """
     runs = [(peer, task, seed) for seed in SEEDS for task in TASKS for peer in PEERS]
     curves: dict[tuple[str, str, int], Curve] = {}
-    with progress_bar("learning", "runs") as report, torch_threads():
+    with progress_bar("learning", "steps") as report, torch_threads():
         for number, (peer, task, seed) in enumerate(runs):
-            report(number, len(runs), f"{peer} {task} seed {seed}")
-            curves[peer, task, seed] = curve_of(PEERS[peer], kept / f"{peer}-{task}-{seed}", task, seed)
-            report(number + 1, len(runs), "")
+
+            def so_far(done: int, total: int, note: str, before: int = number * TOTAL_STEPS) -> None:
+                report(before + done, len(runs) * TOTAL_STEPS, note)
+
+            folder = kept / f"{peer}-{task}-{seed}"
+            curves[peer, task, seed] = curve_of(PEERS[peer], folder, task, seed, so_far)
+            so_far(TOTAL_STEPS, TOTAL_STEPS, f"{peer}, {task}, seed {seed}")
     return figures_of(curves)
 
 
-def curve_of(train: "Train", folder: Path, task_name: str, seed: int) -> Curve:
+def curve_of(train: "Train", folder: Path, task_name: str, seed: int, report: Report) -> Curve:
     """The learning curve of one run, from its folder where the run was finished before."""
     curve = read_evaluations(folder / EVALUATIONS)
     if not curve or curve[-1].steps < TOTAL_STEPS:
-        train(read_conf(Task, f"conf/tasks/{task_name}.yaml"), seed, folder)
+        train(read_conf(Task, f"conf/tasks/{task_name}.yaml"), seed, folder, report)
         curve = read_evaluations(folder / EVALUATIONS)
     return curve
 
@@ -113,7 +117,7 @@ def _iqm(scores: Scores) -> dict[str, float]:
     return asdict(over_runs(scores, interquartile_mean, np.random.default_rng(0)))
 
 
-def train_ours(task: Task, seed: int, folder: Path, num_envs: int) -> None:
+def train_ours(task: Task, seed: int, folder: Path, report: Report, num_envs: int) -> None:
     """This project's SAC, or the rest of a training that was stopped."""
     sac = SacSettings(
         total_steps=TOTAL_STEPS,
@@ -128,10 +132,10 @@ def train_ours(task: Task, seed: int, folder: Path, num_envs: int) -> None:
         evaluation_every_steps=EVALUATION_EVERY_STEPS,
         evaluation_episodes=EVALUATION_EPISODES,
     )
-    train_agent(task, "true", sac, folder, seed=seed)
+    train_agent(task, "true", sac, folder, seed=seed, report=report)
 
 
-def train_sb3(task: Task, seed: int, folder: Path) -> None:
+def train_sb3(task: Task, seed: int, folder: Path, report: Report) -> None:
     """Stable-Baselines3's SAC; it starts anew where it was stopped, since its own checkpoints are pickles."""
     from stable_baselines3 import SAC
 
@@ -159,13 +163,14 @@ def train_sb3(task: Task, seed: int, folder: Path) -> None:
         while True:
             returns = play_episodes(environment, policy, seeds)
             stream.write(json.dumps({"steps": agent.num_timesteps, "true_returns": returns.true}) + "\n")
+            report(agent.num_timesteps, TOTAL_STEPS, "")
             if agent.num_timesteps >= TOTAL_STEPS:
                 break
             agent.learn(EVALUATION_EVERY_STEPS, reset_num_timesteps=False)
     environment.close()
 
 
-Train = Callable[[Task, int, Path], None]
+Train = Callable[[Task, int, Path, Report], None]
 PEERS: dict[str, Train] = {
     "sb3": train_sb3,
     "ours": partial(train_ours, num_envs=1),
