@@ -6,7 +6,7 @@ RLlib's own checkpoint lies beside them and serves to go on training; acting and
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -115,6 +115,15 @@ class AgentResult:
     """frames scored by the teacher itself"""
     non_finite_rewards: int = 0
     """rewards that were NaN or infinite and reached the agent as 0"""
+    cost_shares: dict[str, float] = field(default_factory=dict)
+    """`costs` as shares of their sum, 0 to 1"""
+    reward_latency: dict[str, Any] | None = None
+    """how long calls of the reward function for the agent's own steps took, in all processes: `calls`, their quantiles
+    `p50`, `p95`, `p99` in seconds, and `histogram`, [low, high, calls] of each bin; None: nothing called it"""
+    peak_memory_gib: float | None = None
+    """the most main memory that the training and its env runners held in any of its starts, GiB"""
+    peak_gpu_memory_gib: float | None = None
+    """the same on the GPU, as torch allocates it; None: none was used"""
 
 
 def greedy_policy(actor: Actor) -> Policy:

@@ -20,8 +20,9 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
 from datamodules.errors import SuiteError
+from rllib_envs.costs import Costs, PeakMemory
 from rllib_envs.replay import Transitions
-from rllib_envs.reward_env import SEEDS_PER_RUNNER, Costs, RewardVectorEnv
+from rllib_envs.reward_env import SEEDS_PER_RUNNER, RewardVectorEnv
 from rllib_envs.threads import THREADS
 
 if TYPE_CHECKING:
@@ -64,6 +65,10 @@ class Sampled:
     """what these steps cost"""
     non_finite_rewards: int
     """rewards among them that were NaN or infinite and were replaced"""
+    runner: int
+    """number of the env runner; 0 is the one in the learner's process"""
+    memory: PeakMemory
+    """what its process has held at most"""
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,14 @@ class SacEnvRunner(SingleAgentEnvRunner):  # type: ignore[misc]  # ray ships no 
         before, non_finite = _costs_of(environment)
         episodes = self.sample()
         after, non_finite_after = _costs_of(environment)
-        return Sampled(transitions_of(episodes), self.get_metrics(), after - before, non_finite_after - non_finite)
+        return Sampled(
+            transitions_of(episodes),
+            self.get_metrics(),
+            after - before,
+            non_finite_after - non_finite,
+            self.worker_index,
+            PeakMemory.of_this_process(),
+        )
 
 
 def _costs_of(environment: Any) -> tuple[Costs, int]:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from datamodules.results import read_json, write_atomically, write_json
 from rllib_envs.agent_files import AgentCard, AgentResult, OnEvaluation, greedy_policy, save_policy
 from rllib_envs.agent_reward import SCALE_FRAMES, make_reward
 from rllib_envs.checkpoints import latest_checkpoint, replace_checkpoint
+from rllib_envs.costs import Latencies, PeakMemory, shares_of
 from rllib_envs.judges import TEACHER, make_judges
 from rllib_envs.play import Returns, play_episodes
 from rllib_envs.reward_env import RewardVectorEnv
@@ -110,6 +111,11 @@ class Training:
         now.judge_queries = before.judge_queries + sum(judge.queries for judge in self._judges.values())
         for phase in ("simulate", "render", "reward"):
             setattr(now, phase, getattr(before, phase) + getattr(spent, phase))
+        # of the agent's own steps, which are scored in calls of one size
+        calls = Latencies(tuple(before.reward_calls)) + self._algorithm.sampling_costs.reward_calls
+        now.reward_calls = list(calls.counts)
+        memory = sum(self._algorithm.runner_memory.values(), PeakMemory.of_this_process())
+        now.memory, now.gpu_memory = max(before.memory, memory.cpu), max(before.gpu_memory, memory.gpu)
 
     def _result(self) -> AgentResult:
         self._update_progress()
@@ -117,13 +123,19 @@ class Training:
         costs = {phase: round(getattr(progress, phase), 2) for phase in ("simulate", "render", "reward", "update")}
         asked = SCALE_FRAMES + steps + progress.evaluation_steps if self._card.reward == "teacher" else 0
         asked += progress.judge_queries
+        # env runners in other processes spend their seconds beside this one's
+        costs["other"] = round(max(0.0, progress.seconds - sum(costs.values())), 2)
+        calls = Latencies(tuple(progress.reward_calls))
         return AgentResult(
             steps=steps,
             updates=self._algorithm.updates,
             seconds=round(progress.seconds, 2),
             steps_per_second=round(steps / progress.seconds, 1),
-            # env runners in other processes spend their seconds beside this one's
-            costs={**costs, "other": round(max(0.0, progress.seconds - sum(costs.values())), 2)},
+            costs=costs,
+            cost_shares=shares_of(costs),
+            reward_latency=calls.summary() if calls.calls else None,
+            peak_memory_gib=round(progress.memory, 3),
+            peak_gpu_memory_gib=round(progress.gpu_memory, 3) or None,
             teacher_queries=asked,
             non_finite_rewards=self._algorithm.non_finite_rewards,
         )
@@ -145,6 +157,12 @@ class Progress:
     """seconds spent on scoring frames"""
     update: float = 0.0
     """seconds spent on gradient steps, with their batches and the hand-over of the weights"""
+    reward_calls: list[int] = field(default_factory=lambda: list(Latencies().counts))
+    """calls of the reward function for the agent's own steps, by how long they took (costs.py)"""
+    memory: float = 0.0
+    """the most main memory that this process and its env runners held in any start, GiB"""
+    gpu_memory: float = 0.0
+    """the same on the GPU"""
     evaluations: int = 0
     """lines of evaluations.jsonl"""
     evaluation_steps: int = 0

@@ -25,6 +25,7 @@ from rllib_envs.evaluations import EVALUATIONS, read_evaluations
 from rllib_envs.gl import require_gl
 from rllib_envs.simulators import make_simulator
 from rllib_envs.train import train_agent
+from sweeps.costs import cost_metrics
 from sweeps.figures import figures_of_trial
 from sweeps.journal import Journal, Stage
 from sweeps.learning_speed import area_under_curve
@@ -35,6 +36,16 @@ from sweeps.statistics import mean_with_interval
 from sweeps.student_page import write_student_page
 
 SHOWN_FIDELITY = ("pearson", "spearman_pooled", "spearman_within_episode")
+AGENT_FIGURES = (
+    "steps",
+    "updates",
+    "steps_per_second",
+    "costs",
+    "cost_shares",
+    "reward_latency",
+    "peak_memory_gib",
+    "peak_gpu_memory_gib",
+)
 UNITS = {
     "collect": "frames",
     "label": "frames",
@@ -214,6 +225,7 @@ def _conclude(config: TrialConfig, journal: Journal, run: Run, command: str) -> 
             **_final_measures(figures),
             **{f"final/student_{name}": figures["student"][name] for name in SHOWN_FIDELITY if "student" in figures},
             "cost/teacher_queries": figures["teacher_queries"],
+            **cost_metrics(figures["agent"]),
             **{f"cost/{stage}_seconds": seconds for stage, seconds in figures["seconds"].items()},
         }
     )
@@ -241,7 +253,7 @@ def _figures(config: TrialConfig, journal: Journal, run: Run, command: str) -> d
         + evaluate.get("teacher_queries", 0),
         "seconds": journal.seconds(),
         "attempts": journal.attempts(),
-        "agent": {name: train[name] for name in ("steps", "updates", "steps_per_second", "costs")},
+        "agent": {name: train[name] for name in AGENT_FIGURES if name in train},
         "command": command,
         "mlflow": {"tracking_uri": run.tracking_uri, "run_id": run.run_id},
     }
