@@ -58,6 +58,8 @@ class AgentCard:
     """the frozen scale of the teacher's reward, one for each of its CLIPs"""
     judge: TeacherSettings | None = None
     """a teacher that scores the evaluations on the way and decides nothing"""
+    spread_penalty: float = 0.0
+    """how much of the spread of an ensemble of students is taken off its mean reward (at least 0)"""
 
     def write(self, folder: Path) -> None:
         """Write `agent.json`; the student's path is kept relative, so that a whole trial can be moved."""

@@ -30,6 +30,7 @@ def train_agent(
     student: Path | None = None,
     teacher: TeacherSettings | None = None,
     judge: TeacherSettings | None = None,
+    spread_penalty: float = 0.0,
     report: Report = silent,
     on_evaluation: OnEvaluation | None = None,
 ) -> AgentResult:
@@ -45,13 +46,17 @@ def train_agent(
         student: the student's folder, for reward 'student'.
         teacher: which teacher, for reward 'teacher'.
         judge: a teacher that scores the evaluations on the way, too, and decides nothing; each decision is a query.
+        spread_penalty: how much of the spread of an ensemble of students is taken off its reward (at least 0).
         report: called with the agent decisions done and to do.
         on_evaluation: called with each new line of evaluations.jsonl.
 
     Raises:
         SuiteError: a mistake in the arguments, found before any work starts, or an `out` that holds another agent.
     """
-    card = check_reward(AgentCard(task, reward, sac, seed, student=student, teacher=teacher, judge=judge))
+    given = AgentCard(
+        task, reward, sac, seed, student=student, teacher=teacher, judge=judge, spread_penalty=spread_penalty
+    )
+    card = check_reward(given)
     if judge is not None:
         check_judge(task, judge)
     card = claim(out, card)
@@ -84,10 +89,22 @@ def train_folder(
     student: Path | None,
     teacher: TeacherSettings | None,
     judge: TeacherSettings | None,
+    spread_penalty: float,
 ) -> Path:
     """What scripts.train_agent does: train with a progress bar. Returns the path of `result.json`."""
     with progress_bar("train", "steps") as report:
-        train_agent(task, reward, sac, out, seed=seed, student=student, teacher=teacher, judge=judge, report=report)
+        train_agent(
+            task,
+            reward,
+            sac,
+            out,
+            seed=seed,
+            student=student,
+            teacher=teacher,
+            judge=judge,
+            spread_penalty=spread_penalty,
+            report=report,
+        )
     return out / RESULT
 
 

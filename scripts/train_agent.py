@@ -17,6 +17,7 @@ def train_agent(  # noqa: PLR0917  (arguments of a command)
     student: Path | None = None,
     teacher: TeacherSettings | None = None,
     judge: TeacherSettings | None = None,
+    spread_penalty: float = 0.0,
     seed: int = 0,
 ) -> Path:
     """Train an agent on a learned reward, or on the true one to compare with; the same command goes on after a stop.
@@ -35,11 +36,22 @@ def train_agent(  # noqa: PLR0917  (arguments of a command)
         teacher: a file of conf/teacher, for reward 'teacher' or for sentences that the student's embedding head lacks
         judge: a file of conf/teacher; it scores the evaluations on the way (teacher_returns in evaluations.jsonl) and
             decides nothing; each of their decisions is a query
+        spread_penalty: of an ensemble of students: the reward is their mean less this times their spread (at least 0)
         seed: seed of networks, episodes and batches
     """
     from rllib_envs.train import train_folder  # torch and ray load only after the arguments proved right
 
-    return train_folder(task, reward, sac, out, seed=seed, student=student, teacher=teacher, judge=judge)
+    return train_folder(
+        task,
+        reward,
+        sac,
+        out,
+        seed=seed,
+        student=student,
+        teacher=teacher,
+        judge=judge,
+        spread_penalty=spread_penalty,
+    )
 
 
 if __name__ == "__main__":

@@ -41,6 +41,8 @@ class TrialConfig:
     """which frames the teacher is asked about"""
     reward: Literal["student", "teacher", "random", "true"] = "student"
     """what the agent is rewarded with"""
+    spread_penalty: float = 0.0
+    """of an ensemble of students (model.members): the reward is their mean less this times their spread (at least 0)"""
     evaluation_episodes: int = 10
     """episodes of the final evaluation (2 to 1000); the random policy beside it plays 100"""
     judge: bool = False
@@ -51,6 +53,13 @@ class TrialConfig:
     """where the run is recorded"""
 
     def __post_init__(self) -> None:
+        if not 0.0 <= self.spread_penalty < float("inf"):
+            raise SettingsError(f"spread_penalty is {self.spread_penalty}: it must be at least 0 and finite")
+        if self.spread_penalty and self.reward != "student":
+            raise SettingsError(
+                f"spread_penalty is {self.spread_penalty} but reward is {self.reward!r}: only an ensemble of students "
+                "has a spread"
+            )
         if not 2 <= self.evaluation_episodes <= 1000:
             raise SettingsError(f"evaluation_episodes is {self.evaluation_episodes}: it must lie between 2 and 1000")
         if not 0 <= self.seed < EVALUATION_SEED:

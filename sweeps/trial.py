@@ -17,6 +17,7 @@ from datamodules.progress import ProgressDisplay, Report
 from datamodules.results import write_result
 from lightning_modules.fit import check_fit, fit_student
 from lightning_modules.labelling import label_frames
+from lightning_modules.reward_function import check_spread_penalty
 from lightning_modules.settings import TeacherSettings
 from lightning_modules.teacher import ClipTeacher, check_prompts, fetch_weights
 from rllib_envs.collect import collect_frames
@@ -113,7 +114,8 @@ def check_trial(config: TrialConfig, unfinished: set[str]) -> None:
         check_prompts(config.teacher, (*config.task.prompts.goal, *config.task.prompts.baseline))
         fetch_weights(config.teacher)
     if "fit" in unfinished:
-        check_fit(config.student, config.task.render.frame_pixels)
+        members = check_fit(config.student, config.task.render.frame_pixels)
+        check_spread_penalty(config.spread_penalty, members, config.student)
 
 
 def stages_of(config: TrialConfig) -> list[Stage]:
@@ -160,6 +162,7 @@ def stages_of(config: TrialConfig) -> list[Stage]:
                 student=out / "student" if config.reward == "student" else None,
                 teacher=config.teacher if config.reward == "teacher" else None,
                 judge=judge,
+                spread_penalty=config.spread_penalty,
                 report=report,
                 on_evaluation=log,
             )
@@ -171,6 +174,7 @@ def stages_of(config: TrialConfig) -> list[Stage]:
 
     seed = {"seed": config.seed}
     judge = config.teacher if config.judge else None
+    penalty = {"spread_penalty": config.spread_penalty} if config.spread_penalty else {}  # as trials of before have it
     judged_by = None if judge is None else _decisive(judge)
     learned = [
         Stage("collect", "frames", {"task": seen, "collect": asdict(config.collect), **seed}, collect),
@@ -182,7 +186,7 @@ def stages_of(config: TrialConfig) -> list[Stage]:
         Stage(
             "train",
             "agent",
-            {"task": task, "reward": config.reward, "sac": asdict(config.sac), "judge": judged_by, **seed},
+            {"task": task, "reward": config.reward, "sac": asdict(config.sac), "judge": judged_by, **penalty, **seed},
             train,
         ),
         Stage("evaluate", "evaluation", {"episodes": config.evaluation_episodes, "teacher": judged_by}, evaluate),
