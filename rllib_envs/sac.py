@@ -124,8 +124,7 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
 
     def setup(self, config: SacConfig) -> None:
         """Build RLlib's parts, then the replay buffer for their spaces."""
-        register_env(TASK_ENVIRONMENT, make_vector_env)
-        gymnasium.registry.pop(RLLIB_ENVIRONMENT, None)  # RLlib registers it for each algorithm, and Gymnasium warns
+        register_task_environment()
         super().setup(config)
         observation_space, action_space = self.spaces[INPUT_ENV_SINGLE_SPACES]
         self.replay = ReplayBuffer(
@@ -244,3 +243,9 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
         if kwargs.get("component") is None:
             self.replay.load(Path(path) / REPLAY)
             self._hand_over_weights()
+
+
+def register_task_environment() -> None:
+    """Let RLlib find `make_vector_env`; before an algorithm is set up."""
+    register_env(TASK_ENVIRONMENT, make_vector_env)
+    gymnasium.registry.pop(RLLIB_ENVIRONMENT, None)  # RLlib registers it for each algorithm, and Gymnasium warns

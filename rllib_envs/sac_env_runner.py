@@ -19,7 +19,7 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
-from datamodules.errors import SuiteError
+from datamodules.errors import SuiteError, mistake_behind
 from rllib_envs.costs import Costs, PeakMemory
 from rllib_envs.replay import Transitions
 from rllib_envs.reward_env import SEEDS_PER_RUNNER, RewardVectorEnv
@@ -106,9 +106,9 @@ class SacEnvRunner(SingleAgentEnvRunner):  # type: ignore[misc]  # ray ships no 
         if request.weights is not None and request.weights != self._weights:
             self.set_state(ray.get(request.weights))
             self._weights = request.weights
-        before, non_finite = _costs_of(environment)
+        before, non_finite = costs_of(environment)
         episodes = self.sample()
-        after, non_finite_after = _costs_of(environment)
+        after, non_finite_after = costs_of(environment)
         return Sampled(
             transitions_of(episodes),
             self.get_metrics(),
@@ -119,7 +119,8 @@ class SacEnvRunner(SingleAgentEnvRunner):  # type: ignore[misc]  # ray ships no 
         )
 
 
-def _costs_of(environment: Any) -> tuple[Costs, int]:
+def costs_of(environment: Any) -> tuple[Costs, int]:
+    """What an environment has cost so far, and how many of its rewards were not finite."""
     if isinstance(environment, RewardVectorEnv):
         return replace(environment.costs), environment.non_finite_rewards
     return Costs(), 0
@@ -130,11 +131,8 @@ def sample_or_tell(runner: SacEnvRunner, request: Request) -> Sampled | Failure:
     try:
         return runner.sample_transitions(request)
     except Exception as error:  # whatever it was, it is raised again where the learner is
-        chain: list[BaseException] = [error]
-        while chain[-1].__cause__ is not None:
-            chain.append(chain[-1].__cause__)
-        mistakes = [each for each in chain if isinstance(each, SuiteError)]
-        return Failure(str(mistakes[0]) if mistakes else traceback.format_exc(), bool(mistakes))
+        mistake = mistake_behind(error)
+        return Failure(str(mistake) if mistake else traceback.format_exc(), mistake is not None)
 
 
 def sample_from(group: EnvRunnerGroup, request: Request, timeout_seconds: float) -> list[Sampled]:

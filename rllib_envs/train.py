@@ -1,4 +1,4 @@
-"""Train an agent: RLlib SAC on frames' rewards, evaluated on the way, resumable after a stop."""
+"""Train an agent: SAC or PPO on frames' rewards, evaluated on the way, resumable after a stop."""
 
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from rllib_envs.agent_files import CARD, AgentCard, AgentResult, OnEvaluation, R
 from rllib_envs.agent_reward import check_reward, measure_teacher_scales
 from rllib_envs.gl import prepare_gl, require_gl
 from rllib_envs.judges import check_judge
-from rllib_envs.settings import SacSettings
+from rllib_envs.settings import LearningSettings
 from rllib_envs.simulators import make_simulator
 from rllib_envs.threads import torch_threads
 
@@ -23,7 +23,7 @@ RESULT = "result.json"
 def train_agent(
     task: Task,
     reward: RewardKind,
-    sac: SacSettings,
+    learning: LearningSettings,
     out: Path,
     *,
     seed: int,
@@ -34,12 +34,12 @@ def train_agent(
     report: Report = silent,
     on_evaluation: OnEvaluation | None = None,
 ) -> AgentResult:
-    """Train until `sac.total_steps`, or go on with a training that was stopped.
+    """Train until `total_steps`, or go on with a training that was stopped.
 
     Args:
         task: what to do.
         reward: what the agent is rewarded with.
-        sac: how it learns.
+        learning: how it learns.
         out: folder for the agent: agent.json, policy.safetensors, evaluations.jsonl, checkpoint/, result.json. A
             finished one is left as it is.
         seed: seed of networks, episodes and batches.
@@ -54,7 +54,7 @@ def train_agent(
         SuiteError: a mistake in the arguments, found before any work starts, or an `out` that holds another agent.
     """
     given = AgentCard(
-        task, reward, sac, seed, student=student, teacher=teacher, judge=judge, spread_penalty=spread_penalty
+        task, reward, learning, seed, student=student, teacher=teacher, judge=judge, spread_penalty=spread_penalty
     )
     card = check_reward(given)
     if judge is not None:
@@ -75,14 +75,14 @@ def train_agent(
             result = training.run(report, on_evaluation)
         finally:
             training.close()
-    write_result(out, asdict(result), asdict(card))
+    write_result(out, asdict(result), card.content())
     return result
 
 
 def train_folder(
     task: Task,
     reward: RewardKind,
-    sac: SacSettings,
+    learning: LearningSettings,
     out: Path,
     *,
     seed: int,
@@ -96,7 +96,7 @@ def train_folder(
         train_agent(
             task,
             reward,
-            sac,
+            learning,
             out,
             seed=seed,
             student=student,
@@ -124,7 +124,7 @@ def claim(out: Path, card: AgentCard) -> AgentCard:
     before = AgentCard.read(out)
     wanted = replace(card, teacher_scales=before.teacher_scales)
     # the student's digest tells more than its path
-    difference = first_difference(asdict(replace(before, student=None)), asdict(replace(wanted, student=None)))
+    difference = first_difference(replace(before, student=None).content(), replace(wanted, student=None).content())
     if difference:
         raise DataError(f"{out} holds another agent: {difference}; choose another --out, or remove that folder")
     return wanted

@@ -1,18 +1,19 @@
-"""Train an agent with RLlib SAC."""
+"""Train an agent with SAC or PPO."""
 
 from pathlib import Path
 from typing import Literal
 
 from datamodules.tasks import Task
 from lightning_modules.settings import TeacherSettings
-from rllib_envs.settings import SacSettings
+from rllib_envs.settings import PpoSettings, SacSettings, learning_settings
 from scripts.command import run
 
 
 def train_agent(  # noqa: PLR0917  (arguments of a command)
     task: Task,
-    sac: SacSettings,
     out: Path,
+    sac: SacSettings = SacSettings(),  # noqa: B008  (it cannot be changed)
+    ppo: PpoSettings | None = None,
     reward: Literal["student", "teacher", "random", "true"] = "student",
     student: Path | None = None,
     teacher: TeacherSettings | None = None,
@@ -29,8 +30,9 @@ def train_agent(  # noqa: PLR0917  (arguments of a command)
 
     Args:
         task: a file of conf/tasks, or single settings
-        sac: a file of conf/sac, or single settings
         out: folder for the agent
+        sac: a file of conf/sac, or single settings
+        ppo: a file of conf/ppo, or single settings: learn by PPO instead
         reward: what the agent is rewarded with
         student: folder of a fitted student, for reward 'student'
         teacher: a file of conf/teacher, for reward 'teacher' or for sentences that the student's embedding head lacks
@@ -44,7 +46,7 @@ def train_agent(  # noqa: PLR0917  (arguments of a command)
     return train_folder(
         task,
         reward,
-        sac,
+        learning_settings(sac, ppo),
         out,
         seed=seed,
         student=student,

@@ -49,8 +49,8 @@ def _latency_rows(files: TrialFiles) -> list[Row]:
     if latency is None:
         return []
     half, most, nearly_all = (f"{number(1000 * latency[name])} ms" for name in QUANTILES)
-    sac = files.agent.get("sac")
-    batch = f"{sac['num_envs']} frames a call; " if sac else ""
+    learning = files.agent.get("sac") or files.agent.get("ppo")
+    batch = f"{learning['num_envs']} frames a call; " if learning else ""
     return [
         (
             "Reward, a call",

@@ -7,7 +7,7 @@ from typing import Literal
 from datamodules.errors import SettingsError
 from datamodules.tasks import Task
 from lightning_modules.settings import TeacherSettings
-from rllib_envs.settings import CollectSettings, SacSettings
+from rllib_envs.settings import CollectSettings, LearningSettings, PpoSettings, SacSettings, learning_settings
 
 EVALUATION_SEED = 1_000_000
 """First seed of the final evaluation's episodes: far above any training or collection seed, so they are fresh."""
@@ -31,12 +31,14 @@ class TrialConfig:
     """what to do and the sentence that rewards it"""
     teacher: TeacherSettings
     """which CLIP labels the frames"""
-    sac: SacSettings
-    """how the agent learns"""
     student: Path
     """a LightningCLI configuration of the student, as conf/student/default.yaml"""
     out: Path
     """the output folder; run again with the same folder to go on where it stopped"""
+    sac: SacSettings = field(default_factory=SacSettings)
+    """how the agent learns"""
+    ppo: PpoSettings | None = None
+    """PPO in place of SAC, as ../ppo/default.yaml; `sac` is left out then"""
     collect: CollectSettings = field(default_factory=CollectSettings)
     """which frames the teacher is asked about"""
     reward: Literal["student", "teacher", "random", "true"] = "student"
@@ -52,7 +54,13 @@ class TrialConfig:
     tracking: TrackingSettings = field(default_factory=TrackingSettings)
     """where the run is recorded"""
 
+    @property
+    def learning(self) -> LearningSettings:
+        """How the agent learns: SAC or PPO."""
+        return learning_settings(self.sac, self.ppo)
+
     def __post_init__(self) -> None:
+        learning_settings(self.sac, self.ppo)
         if not 0.0 <= self.spread_penalty < float("inf"):
             raise SettingsError(f"spread_penalty is {self.spread_penalty}: it must be at least 0 and finite")
         if self.spread_penalty and self.reward != "student":

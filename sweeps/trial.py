@@ -156,7 +156,7 @@ def stages_of(config: TrialConfig) -> list[Stage]:
             train_agent(
                 config.task,
                 config.reward,
-                config.sac,
+                config.learning,
                 out / "agent",
                 seed=config.seed,
                 student=out / "student" if config.reward == "student" else None,
@@ -174,6 +174,7 @@ def stages_of(config: TrialConfig) -> list[Stage]:
 
     seed = {"seed": config.seed}
     judge = config.teacher if config.judge else None
+    learning = {"sac": asdict(config.sac)} if config.ppo is None else {"ppo": asdict(config.ppo)}
     penalty = {"spread_penalty": config.spread_penalty} if config.spread_penalty else {}  # as trials of before have it
     judged_by = None if judge is None else _decisive(judge)
     learned = [
@@ -186,7 +187,7 @@ def stages_of(config: TrialConfig) -> list[Stage]:
         Stage(
             "train",
             "agent",
-            {"task": task, "reward": config.reward, "sac": asdict(config.sac), "judge": judged_by, **penalty, **seed},
+            {"task": task, "reward": config.reward, **learning, "judge": judged_by, **penalty, **seed},
             train,
         ),
         Stage("evaluate", "evaluation", {"episodes": config.evaluation_episodes, "teacher": judged_by}, evaluate),

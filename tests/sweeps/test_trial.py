@@ -16,8 +16,9 @@ import pytest
 
 from datamodules.conf import read_conf
 from datamodules.errors import SettingsError
+from rllib_envs.settings import PpoSettings, SacSettings
 from sweeps.settings import TrialConfig
-from sweeps.trial import check_trial
+from sweeps.trial import check_trial, stages_of
 
 SMALL = """
 task: {task}
@@ -91,6 +92,16 @@ def test_a_spread_penalty_is_refused_before_any_work_where_nothing_has_a_spread(
     with pytest.raises(SettingsError, match=r"the student of .*quick\.yaml is a single one"):
         check_trial(replace(config, spread_penalty=1.0), {"fit"})
     assert not config.out.exists()
+
+
+def test_a_trial_learns_by_one_algorithm(tmp_path: Path) -> None:
+    config = read_conf(TrialConfig, settings(tmp_path))
+    with pytest.raises(SettingsError, match="sac and ppo are both given"):
+        replace(config, ppo=PpoSettings())
+    by_ppo = replace(config, sac=SacSettings(), ppo=PpoSettings(gamma=0.9))
+    assert by_ppo.learning == PpoSettings(gamma=0.9)
+    stages = {stage.name: stage for stage in stages_of(by_ppo)}
+    assert stages["train"].inputs["ppo"]["gamma"] == 0.9
 
 
 @pytest.mark.slow
