@@ -53,17 +53,21 @@ def fit_student(
     return FitCLI(["fit", *arguments], nullcontext(report), run_id).result
 
 
-def check_fit(config: Path, pixels: int) -> None:
+def check_fit(config: Path, pixels: int) -> int:
     """Check a student configuration before there are labels: its settings, its backbone, and the frames it takes.
 
     Args:
         config: a student configuration, as conf/student/default.yaml.
         pixels: side of the frames that it will be fitted to.
 
+    Returns:
+        The members of its ensemble; 1 is a single student.
+
     Raises:
         SuiteError: an unknown setting or backbone, a value out of range, or frames that the backbone cannot take.
     """
-    _CheckCLI(config, pixels)
+    members: int = _CheckCLI(config, pixels).model.members
+    return members
 
 
 class _CheckCLI(FitCLI):

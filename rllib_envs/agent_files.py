@@ -6,7 +6,7 @@ RLlib's own checkpoint lies beside them and serves to go on training; acting and
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -22,8 +22,9 @@ from datamodules.results import read_json, write_atomically, write_json
 from datamodules.tasks import Task, task_from_dict
 from lightning_modules.rewards import Standardisation
 from lightning_modules.settings import TeacherSettings
+from rllib_envs.ppo_networks import PpoActor
 from rllib_envs.sac_networks import Actor
-from rllib_envs.settings import SacSettings
+from rllib_envs.settings import LearningSettings, PpoSettings, SacSettings
 
 SCHEMA_VERSION = 2
 CARD, WEIGHTS = "agent.json", "policy.safetensors"
@@ -44,7 +45,7 @@ class AgentCard:
     """what it does, and in which words it was asked for"""
     reward: RewardKind
     """what it is rewarded with"""
-    sac: SacSettings
+    learning: LearningSettings
     """how it learns"""
     seed: int
     """seed of networks, episodes and batches"""
@@ -58,10 +59,24 @@ class AgentCard:
     """the frozen scale of the teacher's reward, one for each of its CLIPs"""
     judge: TeacherSettings | None = None
     """a teacher that scores the evaluations on the way and decides nothing"""
+    spread_penalty: float = 0.0
+    """how much of the spread of an ensemble of students is taken off its mean reward (at least 0)"""
+
+    @property
+    def sac(self) -> SacSettings:
+        """The settings of an agent that learns by SAC."""
+        assert isinstance(self.learning, SacSettings), "this agent learns by PPO"
+        return self.learning
+
+    def content(self) -> dict[str, Any]:
+        """All of it as plain values, how it learns under the algorithm's name: `sac` or `ppo`."""
+        content = asdict(self)
+        content["sac" if isinstance(self.learning, SacSettings) else "ppo"] = content.pop("learning")
+        return content
 
     def write(self, folder: Path) -> None:
         """Write `agent.json`; the student's path is kept relative, so that a whole trial can be moved."""
-        content = asdict(self)
+        content = self.content()
         content["student"] = self.student and os.path.relpath(self.student, folder)
         write_json(folder / CARD, {"schema_version": SCHEMA_VERSION, **content})
 
@@ -75,11 +90,12 @@ class AgentCard:
         if content.pop("schema_version", None) != SCHEMA_VERSION:
             raise DataError(f"{path} was written by another version of this project: train the agent again")
         try:
+            learning = _learning(content)
             return cls(
                 **{
                     **content,
                     "task": task_from_dict(content["task"]),
-                    "sac": SacSettings(**{**content["sac"], "hidden": tuple(content["sac"]["hidden"])}),
+                    "learning": learning,
                     "student": content["student"] and Path(os.path.normpath(folder / content["student"])),
                     "teacher": content["teacher"] and _teacher(content["teacher"]),
                     "teacher_scales": tuple(Standardisation(**scale) for scale in content["teacher_scales"]),
@@ -88,6 +104,13 @@ class AgentCard:
             )
         except (KeyError, TypeError) as error:
             raise DataError(f"{path} is damaged ({error}): train the agent again") from error
+
+
+def _learning(content: dict[str, Any]) -> LearningSettings:
+    """Take out how the agent learns."""
+    kind: type[LearningSettings] = PpoSettings if "ppo" in content else SacSettings
+    settings = content.pop("ppo" if "ppo" in content else "sac")
+    return kind(**{**settings, "hidden": tuple(settings["hidden"])})
 
 
 def _teacher(content: dict[str, Any]) -> TeacherSettings:
@@ -115,9 +138,18 @@ class AgentResult:
     """frames scored by the teacher itself"""
     non_finite_rewards: int = 0
     """rewards that were NaN or infinite and reached the agent as 0"""
+    cost_shares: dict[str, float] = field(default_factory=dict)
+    """`costs` as shares of their sum, 0 to 1"""
+    reward_latency: dict[str, Any] | None = None
+    """how long calls of the reward function for the agent's own steps took, in all processes: `calls`, their quantiles
+    `p50`, `p95`, `p99` in seconds, and `histogram`, [low, high, calls] of each bin; None: nothing called it"""
+    peak_memory_gib: float | None = None
+    """the most main memory that the training and its env runners held in any of its starts, GiB"""
+    peak_gpu_memory_gib: float | None = None
+    """the same on the GPU, as torch allocates it; None: none was used"""
 
 
-def greedy_policy(actor: Actor) -> Policy:
+def greedy_policy(actor: Actor | PpoActor) -> Policy:
     """The actor without its noise: the most likely action."""
 
     def act(observations: NDArray[np.float32]) -> NDArray[Any]:
@@ -128,7 +160,7 @@ def greedy_policy(actor: Actor) -> Policy:
     return act
 
 
-def save_policy(folder: Path, actor: Actor) -> None:
+def save_policy(folder: Path, actor: Actor | PpoActor) -> None:
     """Write the actor's weights, whole or not at all."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in actor.state_dict().items()}
     write_atomically(folder / WEIGHTS, save(tensors))
@@ -139,7 +171,8 @@ def load_policy(folder: Path, card: AgentCard, observations: Space[Any], actions
     path = folder / WEIGHTS
     assert observations.shape is not None
     assert isinstance(actions, spaces.Box | spaces.Discrete)
-    actor = Actor(math.prod(observations.shape), actions, card.sac.hidden)
+    kind = Actor if isinstance(card.learning, SacSettings) else PpoActor
+    actor = kind(math.prod(observations.shape), actions, card.learning.hidden)
     try:
         actor.load_state_dict(load(path.read_bytes()))
     except FileNotFoundError as error:

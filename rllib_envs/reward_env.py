@@ -5,10 +5,7 @@
 Gymnasium only: no Ray here. Frames go to the reward function and nowhere else.
 """
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -19,6 +16,7 @@ from numpy.typing import NDArray
 
 from datamodules.errors import SettingsError
 from datamodules.tasks import Task
+from rllib_envs.costs import Costs
 from rllib_envs.episodes import Episode, Step
 from rllib_envs.finite_reward import FiniteReward
 from rllib_envs.gl import require_gl
@@ -30,33 +28,6 @@ if TYPE_CHECKING:  # brings torch, which the true reward can do without
 SEEDS_PER_RUNNER = 10_000
 
 Infos = dict[str, Any]
-
-
-@dataclass
-class Costs:
-    """Seconds spent since the start, by what they were spent on."""
-
-    simulate: float = 0.0
-    """stepping and resetting simulators"""
-    render: float = 0.0
-    """drawing frames for the reward"""
-    reward: float = 0.0
-    """scoring frames"""
-
-    @contextmanager
-    def measure(self, phase: str) -> Iterator[None]:
-        """Add the block's seconds to `phase`."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            setattr(self, phase, getattr(self, phase) + time.perf_counter() - start)
-
-    def __add__(self, other: "Costs") -> "Costs":
-        return Costs(self.simulate + other.simulate, self.render + other.render, self.reward + other.reward)
-
-    def __sub__(self, other: "Costs") -> "Costs":
-        return Costs(self.simulate - other.simulate, self.render - other.render, self.reward - other.reward)
 
 
 class FrameReward:

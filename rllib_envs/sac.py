@@ -22,9 +22,10 @@ from ray.tune.registry import register_env
 
 from datamodules.errors import SuiteError
 from rllib_envs.callbacks import TrueReturn
+from rllib_envs.costs import Costs, PeakMemory
 from rllib_envs.replay import ReplayBuffer
-from rllib_envs.reward_env import Costs, make_vector_env
-from rllib_envs.sac_env_runner import Request, Reward, SacEnvRunner, sample_from
+from rllib_envs.reward_env import make_vector_env
+from rllib_envs.sac_env_runner import Request, Reward, SacEnvRunner, Sampled, sample_from
 from rllib_envs.sac_learner import SacLearner
 from rllib_envs.sac_module import SacModule
 from rllib_envs.sac_networks import Actor, action_size
@@ -112,6 +113,8 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
     """this process's seconds in gradient steps, with their batches and the hand-over of the weights"""
     sampling_costs: Costs
     """what the steps cost since the start or the restoration, in all processes"""
+    runner_memory: dict[int, PeakMemory]
+    """what each env runner in a process of its own has held at most, those it replaced included"""
     non_finite_rewards: int
     """rewards that were NaN or infinite and reached the agent as 0"""
 
@@ -121,8 +124,7 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
 
     def setup(self, config: SacConfig) -> None:
         """Build RLlib's parts, then the replay buffer for their spaces."""
-        register_env(TASK_ENVIRONMENT, make_vector_env)
-        gymnasium.registry.pop(RLLIB_ENVIRONMENT, None)  # RLlib registers it for each algorithm, and Gymnasium warns
+        register_task_environment()
         super().setup(config)
         observation_space, action_space = self.spaces[INPUT_ENV_SINGLE_SPACES]
         self.replay = ReplayBuffer(
@@ -131,6 +133,7 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
         self.steps = self.updates = self.non_finite_rewards = 0
         self.update_seconds = 0.0
         self.sampling_costs = Costs()
+        self.runner_memory = {}
         self._reward = Reward()
         self._weights: ray.ObjectRef | None = None
         self._generator = np.random.default_rng(self.config.seed)
@@ -157,11 +160,17 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
             self.replay.add_batch(sampled.transitions)
             self.steps += len(sampled.transitions)
             self.sampling_costs += sampled.costs
+            self._keep_memory(sampled)
             self.non_finite_rewards += sampled.non_finite_rewards
         self._give_up_after_silence(bool(answers))
         wanted = int(max(0, self.steps - self.config.learning_starts) * self.config.updates_per_step)
         while self.updates < wanted:
             self._update(min(wanted - self.updates, MOST_UPDATES_A_CALL))
+
+    def _keep_memory(self, sampled: Sampled) -> None:
+        if sampled.runner:  # the other one lives in this process
+            before = self.runner_memory.get(sampled.runner, PeakMemory())
+            self.runner_memory[sampled.runner] = before.or_more(sampled.memory)
 
     def _give_up_after_silence(self, answered: bool) -> None:
         now, timeout = time.monotonic(), self.config.sample_timeout_s
@@ -234,3 +243,9 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
         if kwargs.get("component") is None:
             self.replay.load(Path(path) / REPLAY)
             self._hand_over_weights()
+
+
+def register_task_environment() -> None:
+    """Let RLlib find `make_vector_env`; before an algorithm is set up."""
+    register_env(TASK_ENVIRONMENT, make_vector_env)
+    gymnasium.registry.pop(RLLIB_ENVIRONMENT, None)  # RLlib registers it for each algorithm, and Gymnasium warns

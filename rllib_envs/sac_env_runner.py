@@ -19,9 +19,10 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
-from datamodules.errors import SuiteError
+from datamodules.errors import SuiteError, mistake_behind
+from rllib_envs.costs import Costs, PeakMemory
 from rllib_envs.replay import Transitions
-from rllib_envs.reward_env import SEEDS_PER_RUNNER, Costs, RewardVectorEnv
+from rllib_envs.reward_env import SEEDS_PER_RUNNER, RewardVectorEnv
 from rllib_envs.threads import THREADS
 
 if TYPE_CHECKING:
@@ -64,6 +65,10 @@ class Sampled:
     """what these steps cost"""
     non_finite_rewards: int
     """rewards among them that were NaN or infinite and were replaced"""
+    runner: int
+    """number of the env runner; 0 is the one in the learner's process"""
+    memory: PeakMemory
+    """what its process has held at most"""
 
 
 @dataclass(frozen=True)
@@ -101,13 +106,21 @@ class SacEnvRunner(SingleAgentEnvRunner):  # type: ignore[misc]  # ray ships no 
         if request.weights is not None and request.weights != self._weights:
             self.set_state(ray.get(request.weights))
             self._weights = request.weights
-        before, non_finite = _costs_of(environment)
+        before, non_finite = costs_of(environment)
         episodes = self.sample()
-        after, non_finite_after = _costs_of(environment)
-        return Sampled(transitions_of(episodes), self.get_metrics(), after - before, non_finite_after - non_finite)
+        after, non_finite_after = costs_of(environment)
+        return Sampled(
+            transitions_of(episodes),
+            self.get_metrics(),
+            after - before,
+            non_finite_after - non_finite,
+            self.worker_index,
+            PeakMemory.of_this_process(),
+        )
 
 
-def _costs_of(environment: Any) -> tuple[Costs, int]:
+def costs_of(environment: Any) -> tuple[Costs, int]:
+    """What an environment has cost so far, and how many of its rewards were not finite."""
     if isinstance(environment, RewardVectorEnv):
         return replace(environment.costs), environment.non_finite_rewards
     return Costs(), 0
@@ -118,11 +131,8 @@ def sample_or_tell(runner: SacEnvRunner, request: Request) -> Sampled | Failure:
     try:
         return runner.sample_transitions(request)
     except Exception as error:  # whatever it was, it is raised again where the learner is
-        chain: list[BaseException] = [error]
-        while chain[-1].__cause__ is not None:
-            chain.append(chain[-1].__cause__)
-        mistakes = [each for each in chain if isinstance(each, SuiteError)]
-        return Failure(str(mistakes[0]) if mistakes else traceback.format_exc(), bool(mistakes))
+        mistake = mistake_behind(error)
+        return Failure(str(mistake) if mistake else traceback.format_exc(), mistake is not None)
 
 
 def sample_from(group: EnvRunnerGroup, request: Request, timeout_seconds: float) -> list[Sampled]:

@@ -1,4 +1,4 @@
-"""Train an agent: RLlib SAC on frames' rewards, evaluated on the way, resumable after a stop."""
+"""Train an agent: SAC or PPO on frames' rewards, evaluated on the way, resumable after a stop."""
 
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from rllib_envs.agent_files import CARD, AgentCard, AgentResult, OnEvaluation, R
 from rllib_envs.agent_reward import check_reward, measure_teacher_scales
 from rllib_envs.gl import prepare_gl, require_gl
 from rllib_envs.judges import check_judge
-from rllib_envs.settings import SacSettings
+from rllib_envs.settings import LearningSettings
 from rllib_envs.simulators import make_simulator
 from rllib_envs.threads import torch_threads
 
@@ -23,35 +23,40 @@ RESULT = "result.json"
 def train_agent(
     task: Task,
     reward: RewardKind,
-    sac: SacSettings,
+    learning: LearningSettings,
     out: Path,
     *,
     seed: int,
     student: Path | None = None,
     teacher: TeacherSettings | None = None,
     judge: TeacherSettings | None = None,
+    spread_penalty: float = 0.0,
     report: Report = silent,
     on_evaluation: OnEvaluation | None = None,
 ) -> AgentResult:
-    """Train until `sac.total_steps`, or go on with a training that was stopped.
+    """Train until `total_steps`, or go on with a training that was stopped.
 
     Args:
         task: what to do.
         reward: what the agent is rewarded with.
-        sac: how it learns.
+        learning: how it learns.
         out: folder for the agent: agent.json, policy.safetensors, evaluations.jsonl, checkpoint/, result.json. A
             finished one is left as it is.
         seed: seed of networks, episodes and batches.
         student: the student's folder, for reward 'student'.
         teacher: which teacher, for reward 'teacher'.
         judge: a teacher that scores the evaluations on the way, too, and decides nothing; each decision is a query.
+        spread_penalty: how much of the spread of an ensemble of students is taken off its reward (at least 0).
         report: called with the agent decisions done and to do.
         on_evaluation: called with each new line of evaluations.jsonl.
 
     Raises:
         SuiteError: a mistake in the arguments, found before any work starts, or an `out` that holds another agent.
     """
-    card = check_reward(AgentCard(task, reward, sac, seed, student=student, teacher=teacher, judge=judge))
+    given = AgentCard(
+        task, reward, learning, seed, student=student, teacher=teacher, judge=judge, spread_penalty=spread_penalty
+    )
+    card = check_reward(given)
     if judge is not None:
         check_judge(task, judge)
     card = claim(out, card)
@@ -70,24 +75,36 @@ def train_agent(
             result = training.run(report, on_evaluation)
         finally:
             training.close()
-    write_result(out, asdict(result), asdict(card))
+    write_result(out, asdict(result), card.content())
     return result
 
 
 def train_folder(
     task: Task,
     reward: RewardKind,
-    sac: SacSettings,
+    learning: LearningSettings,
     out: Path,
     *,
     seed: int,
     student: Path | None,
     teacher: TeacherSettings | None,
     judge: TeacherSettings | None,
+    spread_penalty: float,
 ) -> Path:
     """What scripts.train_agent does: train with a progress bar. Returns the path of `result.json`."""
     with progress_bar("train", "steps") as report:
-        train_agent(task, reward, sac, out, seed=seed, student=student, teacher=teacher, judge=judge, report=report)
+        train_agent(
+            task,
+            reward,
+            learning,
+            out,
+            seed=seed,
+            student=student,
+            teacher=teacher,
+            judge=judge,
+            spread_penalty=spread_penalty,
+            report=report,
+        )
     return out / RESULT
 
 
@@ -107,7 +124,7 @@ def claim(out: Path, card: AgentCard) -> AgentCard:
     before = AgentCard.read(out)
     wanted = replace(card, teacher_scales=before.teacher_scales)
     # the student's digest tells more than its path
-    difference = first_difference(asdict(replace(before, student=None)), asdict(replace(wanted, student=None)))
+    difference = first_difference(replace(before, student=None).content(), replace(wanted, student=None).content())
     if difference:
         raise DataError(f"{out} holds another agent: {difference}; choose another --out, or remove that folder")
     return wanted

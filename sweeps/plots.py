@@ -310,6 +310,27 @@ def time_bars(seconds: Mapping[str, float]) -> Drawing:
         return Drawing(figure)
 
 
+def latency_histogram(bins: Sequence[tuple[float, float, int]], quantiles: Sequence[float]) -> Drawing:
+    """How many calls took how long: (low, high, calls) in seconds, drawn in milliseconds on a log scale.
+
+    Vertical lines stand at the quantiles (seconds).
+    """
+    with _style():
+        figure = Figure(figsize=(WIDTH, 2.4))
+        axes = figure.subplots()
+        lows = [1000 * low for low, _, _ in bins]
+        widths = [1000 * (high - low) for low, high, _ in bins]
+        axes.bar(lows, [calls for _, _, calls in bins], width=widths, align="edge", color=STUDENT)
+        for seconds, line in zip(quantiles, ("solid", "dashed", "dotted"), strict=True):
+            axes.axvline(1000 * seconds, color=INK, linestyle=line, linewidth=1.2)
+        axes.set_xscale("log", subs=[])
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.set_title("Calls of the reward function")
+        axes.set_xlabel("milliseconds a call")
+        return Drawing(figure)
+
+
 def _style() -> AbstractContextManager[None]:
     return mpl.rc_context(STYLE)
 

@@ -17,6 +17,7 @@ from datamodules.progress import ProgressDisplay, Report
 from datamodules.results import write_result
 from lightning_modules.fit import check_fit, fit_student
 from lightning_modules.labelling import label_frames
+from lightning_modules.reward_function import check_spread_penalty
 from lightning_modules.settings import TeacherSettings
 from lightning_modules.teacher import ClipTeacher, check_prompts, fetch_weights
 from rllib_envs.collect import collect_frames
@@ -25,6 +26,7 @@ from rllib_envs.evaluations import EVALUATIONS, read_evaluations
 from rllib_envs.gl import require_gl
 from rllib_envs.simulators import make_simulator
 from rllib_envs.train import train_agent
+from sweeps.costs import cost_metrics
 from sweeps.figures import figures_of_trial
 from sweeps.journal import Journal, Stage
 from sweeps.learning_speed import area_under_curve
@@ -35,6 +37,16 @@ from sweeps.statistics import mean_with_interval
 from sweeps.student_page import write_student_page
 
 SHOWN_FIDELITY = ("pearson", "spearman_pooled", "spearman_within_episode")
+AGENT_FIGURES = (
+    "steps",
+    "updates",
+    "steps_per_second",
+    "costs",
+    "cost_shares",
+    "reward_latency",
+    "peak_memory_gib",
+    "peak_gpu_memory_gib",
+)
 UNITS = {
     "collect": "frames",
     "label": "frames",
@@ -102,7 +114,8 @@ def check_trial(config: TrialConfig, unfinished: set[str]) -> None:
         check_prompts(config.teacher, (*config.task.prompts.goal, *config.task.prompts.baseline))
         fetch_weights(config.teacher)
     if "fit" in unfinished:
-        check_fit(config.student, config.task.render.frame_pixels)
+        members = check_fit(config.student, config.task.render.frame_pixels)
+        check_spread_penalty(config.spread_penalty, members, config.student)
 
 
 def stages_of(config: TrialConfig) -> list[Stage]:
@@ -143,12 +156,13 @@ def stages_of(config: TrialConfig) -> list[Stage]:
             train_agent(
                 config.task,
                 config.reward,
-                config.sac,
+                config.learning,
                 out / "agent",
                 seed=config.seed,
                 student=out / "student" if config.reward == "student" else None,
                 teacher=config.teacher if config.reward == "teacher" else None,
                 judge=judge,
+                spread_penalty=config.spread_penalty,
                 report=report,
                 on_evaluation=log,
             )
@@ -160,6 +174,8 @@ def stages_of(config: TrialConfig) -> list[Stage]:
 
     seed = {"seed": config.seed}
     judge = config.teacher if config.judge else None
+    learning = {"sac": asdict(config.sac)} if config.ppo is None else {"ppo": asdict(config.ppo)}
+    penalty = {"spread_penalty": config.spread_penalty} if config.spread_penalty else {}  # as trials of before have it
     judged_by = None if judge is None else _decisive(judge)
     learned = [
         Stage("collect", "frames", {"task": seen, "collect": asdict(config.collect), **seed}, collect),
@@ -171,7 +187,7 @@ def stages_of(config: TrialConfig) -> list[Stage]:
         Stage(
             "train",
             "agent",
-            {"task": task, "reward": config.reward, "sac": asdict(config.sac), "judge": judged_by, **seed},
+            {"task": task, "reward": config.reward, **learning, "judge": judged_by, **penalty, **seed},
             train,
         ),
         Stage("evaluate", "evaluation", {"episodes": config.evaluation_episodes, "teacher": judged_by}, evaluate),
@@ -214,6 +230,7 @@ def _conclude(config: TrialConfig, journal: Journal, run: Run, command: str) -> 
             **_final_measures(figures),
             **{f"final/student_{name}": figures["student"][name] for name in SHOWN_FIDELITY if "student" in figures},
             "cost/teacher_queries": figures["teacher_queries"],
+            **cost_metrics(figures["agent"]),
             **{f"cost/{stage}_seconds": seconds for stage, seconds in figures["seconds"].items()},
         }
     )
@@ -241,7 +258,7 @@ def _figures(config: TrialConfig, journal: Journal, run: Run, command: str) -> d
         + evaluate.get("teacher_queries", 0),
         "seconds": journal.seconds(),
         "attempts": journal.attempts(),
-        "agent": {name: train[name] for name in ("steps", "updates", "steps_per_second", "costs")},
+        "agent": {name: train[name] for name in AGENT_FIGURES if name in train},
         "command": command,
         "mlflow": {"tracking_uri": run.tracking_uri, "run_id": run.run_id},
     }

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from datamodules.errors import DataError, SettingsError
 from datamodules.tasks import Task
-from rllib_envs.reward_env import Costs, RewardEnv, RewardVectorEnv, make_vector_env
+from rllib_envs.costs import Costs
+from rllib_envs.reward_env import RewardEnv, RewardVectorEnv, make_vector_env
 from rllib_envs.simulators import Simulator, make_simulator
 
 

@@ -64,6 +64,9 @@ def test_a_killed_runner_comes_back_with_the_current_policy_and_reward(pole: Tas
     assert algorithm.updates == int((algorithm.steps - TINY.learning_starts) * TINY.updates_per_step)
     assert newest_rewards(algorithm, algorithm.steps) == {1.0}
     assert algorithm.sampling_costs.simulate > 0
+    assert algorithm.sampling_costs.reward_calls.calls > 0
+    assert set(algorithm.runner_memory) <= {1, 2}
+    assert all(memory.cpu > 0.1 for memory in algorithm.runner_memory.values())
     algorithm.set_reward(Reward(1, partial(Constantly, 2.0)))
     algorithm.train()  # also fetches what was asked for before
 

@@ -82,6 +82,16 @@ def test_a_student_trains_an_agent_and_everything_is_written(pole: Task, tmp_pat
     assert set(result.costs) == {"simulate", "render", "reward", "update", "other"}
     assert all(seconds > 0 for seconds in result.costs.values())
     assert sum(result.costs.values()) == pytest.approx(result.seconds, abs=0.1)
+    assert sum(result.cost_shares.values()) == pytest.approx(1, abs=1e-3)
+    latency = result.reward_latency
+    assert latency is not None
+    # a call for each step of both simulators; none for the steps in which both are reset
+    assert latency["calls"] == result.steps / SAC.num_envs
+    assert sum(calls for _, _, calls in latency["histogram"]) == latency["calls"]
+    assert 0 < latency["p50"] <= latency["p95"] <= latency["p99"]
+    # a process with torch and Ray holds some hundred MiB
+    assert result.peak_memory_gib is not None
+    assert 0.1 < result.peak_memory_gib < 64
     assert result.updates == int((result.steps - SAC.learning_starts) * SAC.updates_per_step)
     # only the judge asks: to find its scale, as it is not the student's teacher, and in every evaluation's two episodes
     assert result.teacher_queries == SCALE_FRAMES + len(lines) * 2 * task.episode_steps
