@@ -3,14 +3,12 @@
 RLlib's own checkpoint lies beside them and serves to go on training; acting and evaluating need no Ray.
 """
 
-import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import numpy as np
 import torch
 from gymnasium import Space, spaces
 from numpy.typing import NDArray
@@ -22,15 +20,16 @@ from datamodules.results import read_json, write_atomically, write_json
 from datamodules.tasks import Task, task_from_dict
 from lightning_modules.rewards import Standardisation
 from lightning_modules.settings import TeacherSettings
-from rllib_envs.sac_networks import Actor
+from rllib_envs.sac_networks import Actor, make_actor
 from rllib_envs.settings import SacSettings
 
 SCHEMA_VERSION = 2
 CARD, WEIGHTS = "agent.json", "policy.safetensors"
 RewardKind = Literal["true", "student", "teacher", "random"]
 
-Policy = Callable[[NDArray[np.float32]], NDArray[Any]]
-"""Observations (N, O) to actions: (N, A) in -1 to 1, or (N,) numbers of discrete actions."""
+Policy = Callable[[NDArray[Any]], NDArray[Any]]
+"""States float32 (N, O) or stacked frames uint8 (N, P, P, 9) to actions: (N, A) in -1 to 1, or (N,) numbers of discrete
+actions."""
 
 OnEvaluation = Callable[[Mapping[str, Any]], None]
 """Called with each new line of evaluations.jsonl."""
@@ -120,7 +119,7 @@ class AgentResult:
 def greedy_policy(actor: Actor) -> Policy:
     """The actor without its noise: the most likely action."""
 
-    def act(observations: NDArray[np.float32]) -> NDArray[Any]:
+    def act(observations: NDArray[Any]) -> NDArray[Any]:
         with torch.inference_mode():
             actions: NDArray[Any] = actor.act(torch.from_numpy(observations), explore=False).numpy()
         return actions
@@ -139,7 +138,7 @@ def load_policy(folder: Path, card: AgentCard, observations: Space[Any], actions
     path = folder / WEIGHTS
     assert observations.shape is not None
     assert isinstance(actions, spaces.Box | spaces.Discrete)
-    actor = Actor(math.prod(observations.shape), actions, card.sac.hidden)
+    actor = make_actor(observations.shape, actions, card.sac.hidden)
     try:
         actor.load_state_dict(load(path.read_bytes()))
     except FileNotFoundError as error:

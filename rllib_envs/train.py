@@ -98,7 +98,7 @@ def claim(out: Path, card: AgentCard) -> AgentCard:
     """
     if not (out / CARD).exists():
         make_simulator(card.task).close()
-        if card.reward != "true" or card.judge:
+        if card.reward != "true" or card.judge or card.sac.observations == "pixels":
             require_gl()
         if card.reward == "teacher":
             card = measure_teacher_scales(card)
