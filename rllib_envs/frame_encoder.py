@@ -10,8 +10,12 @@ import math
 import torch
 from torch import Tensor, nn
 
+from datamodules.errors import SettingsError
+
 CHANNELS = 32
 STRIDES = (2, 2, 1, 1)
+SMALLEST = 23
+"""side of the smallest frame of which these convolutions leave a position"""
 FEATURES = 50
 """numbers that actor and critics reduce what the encoder gives to, each by a trunk of its own"""
 SHIFT_SHARE = 4 / 84
@@ -22,7 +26,9 @@ class FrameEncoder(nn.Module):
     """Stacked frames uint8 (N, P, P, C) to features float32 (N, `outputs`), 0 and above."""
 
     def __init__(self, pixels: int, channels: int) -> None:
+        """Take frames of this side. Raises SettingsError for one that the convolutions leave nothing of."""
         super().__init__()
+        check_pixels(pixels)
         layers: list[nn.Module] = []
         side = pixels
         for stride in STRIDES:
@@ -40,6 +46,15 @@ class FrameEncoder(nn.Module):
         inputs = (stacks.to(torch.float32) * (1.0 / 255.0) - 0.5).permute(0, 3, 1, 2)
         features: Tensor = self.convolutions(inputs).flatten(1)
         return features
+
+
+def check_pixels(pixels: int) -> None:
+    """Raise SettingsError for frames that are too small to be encoded."""
+    if pixels < SMALLEST:
+        raise SettingsError(
+            f"render.frame_pixels is {pixels}: an agent that sees pixels takes frames of {SMALLEST} pixels and more; "
+            "raise it, or set sac.observations to state"
+        )
 
 
 def frame_trunk(inputs: int) -> nn.Sequential:

@@ -55,33 +55,42 @@ class FrameReplayBuffer(Replay):
         # the newest frames of each episode, numbered in the order of their writing, those written last at the end
         self._seen: dict[str, tuple[int, ...]] = {}
 
-    def add_batch(self, steps: FrameSteps) -> None:
-        """Append steps in order; the oldest rows make room."""
-        start = 0
-        for number, (episode, length) in enumerate(zip(steps.episodes, steps.lengths, strict=True)):
-            if episode not in self._seen:
-                self._add_first(episode, steps.first_frames[number])
-            piece = slice(start, start + length)
-            first = self._written
-            numbers = np.array([*self._seen.pop(episode), *range(first, first + length)])
-            windows = np.lib.stride_tricks.sliding_window_view(numbers, STACKED + 1)
-            self._append(
-                {
-                    "frames": steps.frames[piece],
-                    "actions": steps.actions[piece],
-                    "rewards": steps.rewards[piece],
-                    "terminated": steps.terminated[piece],
-                    "distances": (windows[:, -1:] - windows).astype(np.int32),
-                }
-            )
-            self._written += length
-            self._seen[episode] = tuple(numbers[-STACKED:].tolist())
-            start += length
+    def add_batch(self, steps: FrameSteps) -> NDArray[np.int64]:
+        """Append steps in order; the oldest rows make room. Returns the rows that they lie in, int64 (N,)."""
+        ends = np.cumsum(steps.lengths)
+        pieces = [slice(end - length, end) for end, length in zip(ends, steps.lengths, strict=True)]
+        rows = [
+            self._append_piece(episode, first_frame, steps, piece)
+            for episode, first_frame, piece in zip(steps.episodes, steps.first_frames, pieces, strict=True)
+        ]
         self._forget_lost_episodes()
+        return np.concatenate(rows)
 
-    def _add_first(self, episode: str, frame: NDArray[np.uint8]) -> None:
-        self._append({name: np.zeros((1, *column.shape[1:]), column.dtype) for name, column in self._columns.items()})
-        self._columns["frames"][self._next - 1] = frame
+    def _append_piece(
+        self, episode: str, first_frame: NDArray[np.uint8], steps: FrameSteps, piece: slice
+    ) -> NDArray[np.int64]:
+        if episode not in self._seen:
+            self._append_first(episode, first_frame)
+        end = self._written + piece.stop - piece.start
+        numbers = np.array([*self._seen.pop(episode), *range(self._written, end)])
+        windows = np.lib.stride_tricks.sliding_window_view(numbers, STACKED + 1)
+        self._written = end
+        self._seen[episode] = tuple(numbers[-STACKED:].tolist())
+        return self._append(
+            {
+                "frames": steps.frames[piece],
+                "actions": steps.actions[piece],
+                "rewards": steps.rewards[piece],
+                "terminated": steps.terminated[piece],
+                "distances": windows[:, -1:] - windows,
+            }
+        )
+
+    def _append_first(self, episode: str, frame: NDArray[np.uint8]) -> None:
+        (row,) = self._append(
+            {name: np.zeros((1, *column.shape[1:]), column.dtype) for name, column in self._columns.items()}
+        )
+        self._columns["frames"][row] = frame
         self._seen[episode] = (self._written,) * STACKED
         self._written += 1
 

@@ -49,15 +49,25 @@ class Replay(ABC):
         return self.size
 
     @abstractmethod
-    def add_batch(self, steps: Any) -> None:
-        """Append what an env runner sampled."""
+    def add_batch(self, steps: Any) -> NDArray[np.int64]:
+        """Append what an env runner sampled; returns the rows that its transitions lie in, int64 (N,)."""
 
     @abstractmethod
     def sample(self, count: int, generator: np.random.Generator) -> Transitions:
         """Draw transitions uniformly, with replacement."""
 
-    def _append(self, values: Mapping[str, NDArray[Any]]) -> None:
-        """Append rows in order; the oldest ones make room."""
+    def reward_again(self, rows: NDArray[np.int64], rewards: NDArray[np.floating[Any]]) -> None:
+        """Replace the rewards of the transitions in these rows (N,)."""
+        self._columns["rewards"][rows] = rewards
+
+    @property
+    def rows_by_age(self) -> NDArray[np.int64]:
+        """The rows that are filled, oldest first, which is the order of a saved buffer; int64 (size,)."""
+        oldest = self._next if self.size == self.capacity else 0
+        return (oldest + np.arange(self.size)) % self.capacity
+
+    def _append(self, values: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
+        """Append rows in order; the oldest ones make room. Returns where they are."""
         count = len(values["rewards"])
         if count > self.capacity:
             raise ValueError(f"{count} transitions do not fit into a replay buffer for {self.capacity}")
@@ -66,6 +76,7 @@ class Replay(ABC):
             column[rows] = values[name]
         self._next = (self._next + count) % self.capacity
         self.size = min(self.size + count, self.capacity)
+        return rows
 
     @property
     def nbytes(self) -> int:
@@ -117,9 +128,9 @@ class ReplayBuffer(Replay):
             }
         )
 
-    def add_batch(self, steps: Transitions) -> None:
-        """Append transitions in order; the oldest ones make room."""
-        self._append(vars(steps))
+    def add_batch(self, steps: Transitions) -> NDArray[np.int64]:
+        """Append transitions in order; the oldest ones make room. Returns the rows that they lie in, int64 (N,)."""
+        return self._append(vars(steps))
 
     def sample(self, count: int, generator: np.random.Generator) -> Transitions:
         """Draw transitions uniformly, with replacement."""

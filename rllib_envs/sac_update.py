@@ -128,7 +128,8 @@ class SacUpdate:
         # Gradients of the named parameters only: the actor's loss passes through the critics without touching theirs.
         gradients = torch.autograd.grad(loss, parameters)
         for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
+            # torch's fused Adam pairs numbers by their place in memory, and convolutions give gradients channels last
+            parameter.grad = gradient.contiguous()
         self.optimizers[optimizer].step()
 
     @staticmethod
