@@ -37,7 +37,7 @@ def test_the_papers_shift_is_four_of_84_pixels() -> None:
 
 def test_frames_that_nothing_would_be_left_of_are_refused() -> None:
     assert FrameEncoder(SMALLEST, 9)(stacks_of(1, SMALLEST)).shape == (1, 32)
-    with pytest.raises(SettingsError, match=f"render.frame_pixels is {SMALLEST - 1}"):
+    with pytest.raises(SettingsError, match=rf"render\.frame_pixels is {SMALLEST - 1}"):
         check_pixels(SMALLEST - 1)
 
 
