@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import numpy as np
 import torch
 from gymnasium import Space, spaces
 from numpy.typing import NDArray
@@ -23,15 +22,16 @@ from datamodules.tasks import Task, task_from_dict
 from lightning_modules.rewards import Standardisation
 from lightning_modules.settings import TeacherSettings
 from rllib_envs.ppo_networks import PpoActor
-from rllib_envs.sac_networks import Actor
-from rllib_envs.settings import LearningSettings, PpoSettings, SacSettings
+from rllib_envs.sac_networks import Actor, make_actor
+from rllib_envs.settings import LearningSettings, Observations, PpoSettings, SacSettings
 
 SCHEMA_VERSION = 2
 CARD, WEIGHTS = "agent.json", "policy.safetensors"
 RewardKind = Literal["true", "student", "teacher", "random"]
 
-Policy = Callable[[NDArray[np.float32]], NDArray[Any]]
-"""Observations (N, O) to actions: (N, A) in -1 to 1, or (N,) numbers of discrete actions."""
+Policy = Callable[[NDArray[Any]], NDArray[Any]]
+"""States float32 (N, O) or stacked frames uint8 (N, P, P, 9) to actions: (N, A) in -1 to 1, or (N,) numbers of discrete
+actions."""
 
 OnEvaluation = Callable[[Mapping[str, Any]], None]
 """Called with each new line of evaluations.jsonl."""
@@ -67,6 +67,11 @@ class AgentCard:
         """The settings of an agent that learns by SAC."""
         assert isinstance(self.learning, SacSettings), "this agent learns by PPO"
         return self.learning
+
+    @property
+    def observations(self) -> Observations:
+        """What the agent sees; one that learns by PPO sees states."""
+        return self.learning.observations if isinstance(self.learning, SacSettings) else "state"
 
     def content(self) -> dict[str, Any]:
         """All of it as plain values, how it learns under the algorithm's name: `sac` or `ppo`."""
@@ -152,7 +157,7 @@ class AgentResult:
 def greedy_policy(actor: Actor | PpoActor) -> Policy:
     """The actor without its noise: the most likely action."""
 
-    def act(observations: NDArray[np.float32]) -> NDArray[Any]:
+    def act(observations: NDArray[Any]) -> NDArray[Any]:
         with torch.inference_mode():
             actions: NDArray[Any] = actor.act(torch.from_numpy(observations), explore=False).numpy()
         return actions
@@ -171,8 +176,11 @@ def load_policy(folder: Path, card: AgentCard, observations: Space[Any], actions
     path = folder / WEIGHTS
     assert observations.shape is not None
     assert isinstance(actions, spaces.Box | spaces.Discrete)
-    kind = Actor if isinstance(card.learning, SacSettings) else PpoActor
-    actor = kind(math.prod(observations.shape), actions, card.learning.hidden)
+    actor: Actor | PpoActor
+    if isinstance(card.learning, SacSettings):
+        actor = make_actor(observations.shape, actions, card.learning.hidden)
+    else:
+        actor = PpoActor(math.prod(observations.shape), actions, card.learning.hidden)
     try:
         actor.load_state_dict(load(path.read_bytes()))
     except FileNotFoundError as error:

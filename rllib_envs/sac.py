@@ -23,7 +23,9 @@ from ray.tune.registry import register_env
 from datamodules.errors import SuiteError
 from rllib_envs.callbacks import TrueReturn
 from rllib_envs.costs import Costs, PeakMemory
-from rllib_envs.replay import ReplayBuffer
+from rllib_envs.frame_replay import FrameReplayBuffer
+from rllib_envs.frames import shows_frames
+from rllib_envs.replay import Replay, ReplayBuffer
 from rllib_envs.reward_env import make_vector_env
 from rllib_envs.sac_env_runner import Request, Reward, SacEnvRunner, Sampled, sample_from
 from rllib_envs.sac_learner import SacLearner
@@ -38,7 +40,8 @@ STEPS_OF_A_RUNNER = 64
 """the same for an env runner in a process of its own, where a call also passes between processes"""
 
 MOST_UPDATES_A_CALL = 64
-"""gradient steps in one call of the learner, whose batches are drawn together"""
+"""gradient steps in one call of the learner, whose batches are drawn together; a single one from pixels, whose batches
+are large and whose steps are slow beside the bookkeeping"""
 
 SECONDS_TO_ANSWER = 600.0
 """how long all env runners may keep silent: they may be starting, or asking a large teacher about their frames"""
@@ -127,9 +130,10 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
         register_task_environment()
         super().setup(config)
         observation_space, action_space = self.spaces[INPUT_ENV_SINGLE_SPACES]
-        self.replay = ReplayBuffer(
-            self.config.replay_capacity, int(np.prod(observation_space.shape)), action_size(action_space)
-        )
+        shape, capacity, actions = observation_space.shape, self.config.replay_capacity, action_size(action_space)
+        sees_frames = shows_frames(observation_space)
+        self.replay: Replay = (FrameReplayBuffer if sees_frames else ReplayBuffer)(capacity, shape[0], actions)
+        self._most_updates = 1 if sees_frames else MOST_UPDATES_A_CALL
         self.steps = self.updates = self.non_finite_rewards = 0
         self.update_seconds = 0.0
         self.sampling_costs = Costs()
@@ -165,7 +169,7 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
         self._give_up_after_silence(bool(answers))
         wanted = int(max(0, self.steps - self.config.learning_starts) * self.config.updates_per_step)
         while self.updates < wanted:
-            self._update(min(wanted - self.updates, MOST_UPDATES_A_CALL))
+            self._update(min(wanted - self.updates, self._most_updates))
 
     def _keep_memory(self, sampled: Sampled) -> None:
         if sampled.runner:  # the other one lives in this process

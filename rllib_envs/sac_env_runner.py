@@ -21,6 +21,8 @@ from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
 from datamodules.errors import SuiteError, mistake_behind
 from rllib_envs.costs import Costs, PeakMemory
+from rllib_envs.frame_replay import FrameSteps
+from rllib_envs.frames import shows_frames
 from rllib_envs.replay import Transitions
 from rllib_envs.reward_env import SEEDS_PER_RUNNER, RewardVectorEnv
 from rllib_envs.threads import THREADS
@@ -58,7 +60,7 @@ class Request:
 class Sampled:
     """What one call of an env runner gave."""
 
-    transitions: Transitions
+    transitions: Transitions | FrameSteps
     metrics: Any
     """RLlib's own, for its results"""
     costs: Costs
@@ -109,8 +111,13 @@ class SacEnvRunner(SingleAgentEnvRunner):  # type: ignore[misc]  # ray ships no 
         before, non_finite = costs_of(environment)
         episodes = self.sample()
         after, non_finite_after = costs_of(environment)
+        if shows_frames(self.env.single_observation_space):
+            steps: Transitions | FrameSteps = frame_steps_of(episodes)
+            forget_frames(episodes)
+        else:
+            steps = transitions_of(episodes)
         return Sampled(
-            transitions_of(episodes),
+            steps,
             self.get_metrics(),
             after - before,
             non_finite_after - non_finite,
@@ -167,14 +174,39 @@ def transitions_of(episodes: list[SingleAgentEpisode]) -> Transitions:
     """
     chunks = [episode for episode in episodes if len(episode)]
     observations = [np.asarray(chunk.get_observations(), np.float32) for chunk in chunks]
+    return Transitions(
+        observations=np.concatenate([each[:-1] for each in observations]),
+        next_observations=np.concatenate([each[1:] for each in observations]),
+        **_outcomes_of(chunks),
+    )
+
+
+def frame_steps_of(episodes: list[SingleAgentEpisode]) -> FrameSteps:
+    """The same of an agent that sees pixels: of each stack only the frame that is new in it."""
+    chunks = [episode for episode in episodes if len(episode)]
+    newest = [np.asarray(chunk.get_observations())[..., -3:] for chunk in chunks]
+    return FrameSteps(
+        frames=np.concatenate([frames[1:] for frames in newest]),
+        first_frames=np.stack([frames[0] for frames in newest]),
+        lengths=tuple(len(chunk) for chunk in chunks),
+        episodes=tuple(chunk.id_ for chunk in chunks),
+        **_outcomes_of(chunks),
+    )
+
+
+def forget_frames(episodes: list[SingleAgentEpisode]) -> None:
+    """Drop the observations of these chunks, which RLlib keeps until the episode's end to measure its length."""
+    for chunk in episodes:
+        chunk.observations.data = chunk.observations.data[:0]
+
+
+def _outcomes_of(chunks: list[SingleAgentEpisode]) -> dict[str, Any]:
     terminated = [np.zeros(len(chunk), np.float32) for chunk in chunks]
     for chunk, flags in zip(chunks, terminated, strict=True):
         flags[-1] = chunk.is_terminated
     actions = np.concatenate([np.asarray(chunk.get_actions(), np.float32) for chunk in chunks])
-    return Transitions(
-        observations=np.concatenate([each[:-1] for each in observations]),
-        actions=actions.reshape(len(actions), -1),
-        rewards=np.concatenate([np.asarray(chunk.get_rewards(), np.float32) for chunk in chunks]),
-        next_observations=np.concatenate([each[1:] for each in observations]),
-        terminated=np.concatenate(terminated),
-    )
+    return {
+        "actions": actions.reshape(len(actions), -1),
+        "rewards": np.concatenate([np.asarray(chunk.get_rewards(), np.float32) for chunk in chunks]),
+        "terminated": np.concatenate(terminated),
+    }

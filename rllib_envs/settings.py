@@ -1,8 +1,11 @@
 """Settings of this room, free of torch and ray so that any conf file loads anywhere."""
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
-from datamodules.errors import SettingsError
+from datamodules.errors import SettingsError, UnknownNameError
+
+Observations = Literal["state", "pixels"]
 
 
 @dataclass(frozen=True)
@@ -11,6 +14,8 @@ class SacSettings:
 
     total_steps: int = 100_000
     """agent decisions in the whole training (at least 1)"""
+    observations: Observations = "state"
+    """what the agent sees: the simulator's state, or the task's last 3 frames"""
     num_envs: int = 8
     """simulators stepped side by side in one process, whose frames are scored in one call (1 to 256)"""
     num_env_runners: int = 0
@@ -44,6 +49,8 @@ class SacSettings:
     """episodes in one evaluation, always from the same seeds (1 to 256)"""
 
     def __post_init__(self) -> None:
+        if self.observations not in get_args(Observations):
+            raise UnknownNameError("sac.observations", self.observations, get_args(Observations))
         for name, low, high in (
             ("total_steps", 1, None),
             ("num_envs", 1, 256),

@@ -11,6 +11,7 @@ from datamodules.tasks import Task
 from lightning_modules.settings import TeacherSettings
 from rllib_envs.agent_files import CARD, AgentCard, AgentResult, OnEvaluation, RewardKind
 from rllib_envs.agent_reward import check_reward, measure_teacher_scales
+from rllib_envs.frame_encoder import check_pixels
 from rllib_envs.gl import prepare_gl, require_gl
 from rllib_envs.judges import check_judge
 from rllib_envs.settings import LearningSettings
@@ -114,8 +115,10 @@ def claim(out: Path, card: AgentCard) -> AgentCard:
     Raises DataError when the folder holds an agent of another task, reward, student, seed or other settings.
     """
     if not (out / CARD).exists():
+        if card.observations == "pixels":
+            check_pixels(card.task.render.frame_pixels)
         make_simulator(card.task).close()
-        if card.reward != "true" or card.judge:
+        if card.reward != "true" or card.judge or card.observations == "pixels":
             require_gl()
         if card.reward == "teacher":
             card = measure_teacher_scales(card)

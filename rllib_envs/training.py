@@ -49,7 +49,9 @@ class Training:
             self._algorithm.restore_from_path(checkpoint)
         self._progress.starts += 1
         keep_lines(out / EVALUATIONS, self._progress.evaluations)
-        self._environment = RewardVectorEnv(card.task, card.learning.evaluation_episodes, make_reward(card))
+        self._environment = RewardVectorEnv(
+            card.task, card.learning.evaluation_episodes, make_reward(card), observations=card.observations
+        )
         self._judges = make_judges(card, None, card.judge)
         self._costs_before = replace(self._progress)
         self._start = self._last_checkpoint = time.perf_counter()
@@ -210,7 +212,12 @@ def make_algorithm(card: AgentCard, seed: int) -> Learning:
             f"num_env_runners is {settings.num_env_runners}: Ray has {cpus} CPUs here, and each takes one; lower it"
         )
     config: Any = SacConfig().sac(settings) if isinstance(settings, SacSettings) else PpoConfig().ppo(settings)
-    environment = {"task": card.task, "make_reward": partial(make_reward, card), "seed": seed}
+    environment = {
+        "task": card.task,
+        "make_reward": partial(make_reward, card),
+        "seed": seed,
+        "observations": card.observations,
+    }
     config.environment(TASK_ENVIRONMENT, env_config=environment)
     config.debugging(seed=seed, log_level="ERROR")
     algorithm: Learning = config.build_algo()

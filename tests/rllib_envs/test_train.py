@@ -24,7 +24,7 @@ from rllib_envs.agent_reward import SCALE_FRAMES
 from rllib_envs.checkpoints import latest_checkpoint
 from rllib_envs.evaluate import RANDOM_EPISODES, evaluate_agent
 from rllib_envs.reward_env import RewardVectorEnv
-from rllib_envs.settings import SacSettings
+from rllib_envs.settings import Observations, SacSettings
 from rllib_envs.train import train_agent
 from tests.lightning_modules.clips import write_clip
 from tests.lightning_modules.students import made_student
@@ -167,11 +167,17 @@ class KilledError(Exception):
     """Stands for the moment in which the process is killed."""
 
 
+def small_frames(task: Task) -> Task:
+    return replace(task, render=replace(task.render, frame_pixels=24))
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_running")
+@pytest.mark.parametrize("observations", ["state", "pixels"])
 def test_a_stopped_training_goes_on_from_its_last_checkpoint(
-    pole: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pole: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, observations: Observations
 ) -> None:
+    pole, sac = small_frames(pole), replace(SAC, observations=observations)
     monkeypatch.setattr(rllib_envs.training, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     out = tmp_path / "agent"
 
@@ -180,19 +186,19 @@ def test_a_stopped_training_goes_on_from_its_last_checkpoint(
             raise KilledError  # its line is written, its checkpoint is not
 
     with pytest.raises(KilledError):
-        train_agent(pole, "true", SAC, out, seed=0, on_evaluation=stop_at_the_third)
+        train_agent(pole, "true", sac, out, seed=0, on_evaluation=stop_at_the_third)
     before = lines_of(out)
     reports: list[int] = []
-    result = train_agent(pole, "true", SAC, out, seed=0, report=lambda done, total, note: reports.append(done))
+    result = train_agent(pole, "true", sac, out, seed=0, report=lambda done, total, note: reports.append(done))
     after = lines_of(out)
     assert after[:2] == before[:2]
     assert after[2]["steps"] == before[2]["steps"]  # made again, once
     assert [line["steps"] for line in after] == sorted({line["steps"] for line in after})
     assert after[-1]["seconds"] >= after[2]["seconds"] >= after[1]["seconds"]
     assert reports[0] == before[1]["steps"]  # nothing before it was done again
-    assert result.updates == int((result.steps - SAC.learning_starts) * SAC.updates_per_step)
+    assert result.updates == int((result.steps - sac.learning_starts) * sac.updates_per_step)
 
-    finished = train_agent(pole, "true", SAC, out, seed=0)
+    finished = train_agent(pole, "true", sac, out, seed=0)
     assert finished == result
     assert lines_of(out) == after
 
@@ -231,7 +237,25 @@ def test_a_folder_of_another_agent_is_refused(pole: Task, tmp_path: Path) -> Non
         train_agent(replace(pole, frames_per_step=5), "random", SAC, tmp_path, seed=0)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_running")
+def test_an_agent_that_sees_pixels_is_saved_evaluated_and_filmed(pole: Task, tmp_path: Path) -> None:
+    sac = replace(SAC, total_steps=256, observations="pixels")
+    result = train_agent(small_frames(pole), "random", sac, tmp_path, seed=0)
+    assert AgentCard.read(tmp_path).sac == sac
+    assert result.costs["render"] > 0
+    assert result.updates > 0
+    evaluation = evaluate_agent(tmp_path, range(1_000_000, 1_000_003), tmp_path / "evaluation")
+    assert len(evaluation.true_returns) == 3
+    assert (tmp_path / "evaluation" / "agent.mp4").stat().st_size > 1000
+    again = evaluate_agent(tmp_path, range(1_000_000, 1_000_003), tmp_path / "again")
+    assert again.true_returns == evaluation.true_returns
+
+
 def test_mistakes_are_found_before_anything_is_written(pole: Task, tmp_path: Path) -> None:
+    tiny = replace(pole, render=replace(pole.render, frame_pixels=16))
+    with pytest.raises(SettingsError, match=r"render\.frame_pixels is 16"):
+        train_agent(tiny, "true", replace(SAC, observations="pixels"), tmp_path / "agent", seed=0)
     with pytest.raises(SettingsError, match="--student"):
         train_agent(pole, "student", SAC, tmp_path / "agent", seed=0)
     nowhere = TeacherSettings("ViT-B-32", str(tmp_path / "nowhere.safetensors"))
