@@ -21,7 +21,7 @@ from datamodules.tasks import Task, task_from_dict
 from lightning_modules.rewards import Standardisation
 from lightning_modules.settings import TeacherSettings
 from rllib_envs.sac_networks import Actor, make_actor
-from rllib_envs.settings import SacSettings
+from rllib_envs.settings import Observations, SacSettings
 
 SCHEMA_VERSION = 2
 CARD, WEIGHTS = "agent.json", "policy.safetensors"
@@ -57,6 +57,11 @@ class AgentCard:
     """the frozen scale of the teacher's reward, one for each of its CLIPs"""
     judge: TeacherSettings | None = None
     """a teacher that scores the evaluations on the way and decides nothing"""
+
+    @property
+    def observations(self) -> Observations:
+        """What the agent sees."""
+        return self.sac.observations
 
     def write(self, folder: Path) -> None:
         """Write `agent.json`; the student's path is kept relative, so that a whole trial can be moved."""

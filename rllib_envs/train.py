@@ -98,10 +98,10 @@ def claim(out: Path, card: AgentCard) -> AgentCard:
     Raises DataError when the folder holds an agent of another task, reward, student, seed or other settings.
     """
     if not (out / CARD).exists():
-        if card.sac.observations == "pixels":
+        if card.observations == "pixels":
             check_pixels(card.task.render.frame_pixels)
         make_simulator(card.task).close()
-        if card.reward != "true" or card.judge or card.sac.observations == "pixels":
+        if card.reward != "true" or card.judge or card.observations == "pixels":
             require_gl()
         if card.reward == "teacher":
             card = measure_teacher_scales(card)

@@ -43,7 +43,7 @@ class Training:
         self._progress.starts += 1
         keep_lines(out / EVALUATIONS, self._progress.evaluations)
         self._environment = RewardVectorEnv(
-            card.task, card.sac.evaluation_episodes, make_reward(card), observations=card.sac.observations
+            card.task, card.sac.evaluation_episodes, make_reward(card), observations=card.observations
         )
         self._judges = make_judges(card, None, card.judge)
         self._costs_before = replace(self._progress)
@@ -172,7 +172,7 @@ def make_algorithm(card: AgentCard, seed: int) -> Sac:
         "task": card.task,
         "make_reward": partial(make_reward, card),
         "seed": seed,
-        "observations": card.sac.observations,
+        "observations": card.observations,
     }
     config.environment(TASK_ENVIRONMENT, env_config=environment)
     config.debugging(seed=seed, log_level="ERROR")
