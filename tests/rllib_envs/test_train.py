@@ -5,11 +5,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import rllib_envs.training
@@ -148,6 +149,35 @@ def test_discrete_actions_learn_to_balance(tasks_folder: Path, tmp_path: Path) -
     # a random policy keeps the pole up for 22 steps on average, of at most 500
     assert sum(last["true_returns"]) / 5 > 3 * sum(at_random) / len(at_random)
     assert sum(last["true_returns"]) > sum(first["true_returns"])
+
+
+def interval_of(returns: Sequence[float]) -> tuple[float, float]:
+    """Of the mean, 95 %, normal."""
+    half = 1.96 * np.std(returns, ddof=1) / len(returns) ** 0.5
+    return float(np.mean(returns) - half), float(np.mean(returns) + half)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_running")
+def test_an_agent_that_sees_pixels_learns_to_balance(tasks_folder: Path, tmp_path: Path) -> None:
+    task = read_conf(Task, tasks_folder / "cartpole_balance.yaml")
+    # short episodes from nearby: most of what the agent sees is a pole that can still be saved
+    near = replace(
+        task,
+        episode_frames=240,
+        camera=replace(task.camera, distance=1.8),
+        render=replace(task.render, frame_pixels=32),
+    )
+    settings = read_conf(SacSettings, tasks_folder.parent / "sac/pixels.yaml")
+    sac = replace(settings, total_steps=4000, gamma=0.95, updates_per_step=1.0, evaluation_every_steps=4000)
+    train_agent(near, "true", sac, tmp_path, seed=0)
+    evaluation = evaluate_agent(tmp_path, range(1_000_000, 1_000_030), tmp_path / "evaluation")
+    untrained, _ = lines_of(tmp_path)
+    least, _ = interval_of(evaluation.true_returns)
+    _, most = interval_of(evaluation.random_returns)
+    # a random policy earns 103 of 240 (deviation 27, 40 episodes), and no action at all 170
+    assert least > 1.5 * most
+    assert least > sum(untrained["true_returns"]) / len(untrained["true_returns"])
 
 
 TRAIN_AND_SAVE_OFTEN = """
