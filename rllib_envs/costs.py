@@ -71,7 +71,7 @@ class Costs:
     simulate: float = 0.0
     """stepping and resetting simulators"""
     render: float = 0.0
-    """drawing frames for the reward"""
+    """drawing frames"""
     reward: float = 0.0
     """scoring frames"""
     reward_calls: Latencies = Latencies()
@@ -121,7 +121,8 @@ class PeakMemory:
         import torch  # only trainings ask, and they have it loaded
 
         unit = 2**30 if sys.platform == "darwin" else 2**20  # ru_maxrss is in bytes there, in KiB on Linux
-        gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+        used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]  # torch states no type
+        gpu = torch.cuda.max_memory_allocated() if used else 0
         return cls(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, gpu / 2**30)
 
     def or_more(self, other: "PeakMemory") -> "PeakMemory":

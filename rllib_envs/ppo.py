@@ -19,7 +19,7 @@ from rllib_envs.callbacks import TrueReturn
 from rllib_envs.costs import Costs, PeakMemory
 from rllib_envs.ppo_module import PpoModule
 from rllib_envs.ppo_networks import PpoActor
-from rllib_envs.sac import SECONDS_TO_ANSWER, register_task_environment
+from rllib_envs.sac import SECONDS_TO_ANSWER, gpus_of_learner, register_task_environment
 from rllib_envs.sac_env_runner import SacEnvRunner, costs_of
 from rllib_envs.settings import PpoSettings
 
@@ -63,6 +63,7 @@ class PpoConfig(PPOConfig):  # type: ignore[misc]  # ray ships no types
             gym_env_vectorize_mode="vector_entry_point",
             sample_timeout_s=SECONDS_TO_ANSWER,
         )
+        self.learners(num_gpus_per_learner=gpus_of_learner())
         # a Gaussian has no bounds, and every simulator takes -1 to 1 (simulators.py)
         self.environment(normalize_actions=False, clip_actions=True)
         # RLlib would start a runner again and again and keep to itself what was wrong

@@ -88,6 +88,7 @@ class SacConfig(AlgorithmConfig):  # type: ignore[misc]  # ray ships no types
             gym_env_vectorize_mode="vector_entry_point",
             sample_timeout_s=SECONDS_TO_ANSWER,
         )
+        self.learners(num_gpus_per_learner=gpus_of_learner())
         # Every simulator takes -1 to 1 (simulators.py), which is what the policy gives.
         self.environment(normalize_actions=False, clip_actions=False)
         self.reporting(min_sample_timesteps_per_iteration=STEPS_BETWEEN_RESULTS)
@@ -247,6 +248,11 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
         if kwargs.get("component") is None:
             self.replay.load(Path(path) / REPLAY)
             self._hand_over_weights()
+
+
+def gpus_of_learner() -> int:
+    """The learner takes a GPU where there is one; env runners act on the CPU."""
+    return int(torch.cuda.is_available())
 
 
 def register_task_environment() -> None:

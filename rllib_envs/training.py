@@ -207,11 +207,12 @@ def make_algorithm(card: AgentCard, seed: int) -> Learning:
     Raises SettingsError where Ray has fewer CPUs than these need: it would wait for them without an end.
     """
     cpus, settings = int(ray.cluster_resources().get("CPU", 0)), card.learning
-    if settings.num_env_runners > cpus:
-        raise SettingsError(
-            f"num_env_runners is {settings.num_env_runners}: Ray has {cpus} CPUs here, and each takes one; lower it"
-        )
     config: Any = SacConfig().sac(settings) if isinstance(settings, SacSettings) else PpoConfig().ppo(settings)
+    if (runners := settings.num_env_runners) > cpus:
+        group = "sac" if isinstance(settings, SacSettings) else "ppo"
+        raise SettingsError(
+            f"{group}.num_env_runners is {runners}: Ray has {cpus} CPUs here, and each takes one; lower it"
+        )
     environment = {
         "task": card.task,
         "make_reward": partial(make_reward, card),

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from datamodules.errors import SettingsError
 from datamodules.tasks import Task
 from lightning_modules.settings import TeacherSettings
-from rllib_envs.settings import CollectSettings, LearningSettings, PpoSettings, SacSettings, learning_settings
+from rllib_envs.settings import CollectSettings, PpoSettings, SacSettings, learning_settings
 
 EVALUATION_SEED = 1_000_000
 """First seed of the final evaluation's episodes: far above any training or collection seed, so they are fresh."""
@@ -62,11 +62,6 @@ class TrialConfig:
     they lie in `out`"""
     tracking: TrackingSettings = field(default_factory=TrackingSettings)
     """where the run is recorded"""
-
-    @property
-    def learning(self) -> LearningSettings:
-        """How the agent learns: SAC or PPO."""
-        return learning_settings(self.sac, self.ppo)
 
     def __post_init__(self) -> None:
         learning_settings(self.sac, self.ppo)

@@ -24,6 +24,7 @@ from rllib_envs.collect import collect_frames
 from rllib_envs.evaluate import evaluate_agent
 from rllib_envs.evaluations import EVALUATIONS, read_evaluations
 from rllib_envs.gl import require_gl
+from rllib_envs.settings import learning_settings
 from rllib_envs.simulators import make_simulator
 from rllib_envs.train import train_agent
 from sweeps.costs import cost_metrics
@@ -179,7 +180,7 @@ def stages_of(config: TrialConfig) -> list[Stage]:
             train_agent(
                 config.task,
                 config.reward,
-                config.learning,
+                learning_settings(config.sac, config.ppo),
                 out / "agent",
                 seed=config.seed,
                 student=out / "student" if config.reward == "student" else None,
@@ -222,8 +223,7 @@ def stages_of(config: TrialConfig) -> list[Stage]:
 
 
 def _describe(run: Run, config: TrialConfig, command: str) -> None:
-    settings = asdict(config)
-    run.log_settings({name: value for name, value in settings.items() if name != "tracking"})
+    run.log_settings({name: value for name, value in _settings(config).items() if name != "tracking"})
     run.set_tags(
         {
             "task": config.task.name,
@@ -236,11 +236,17 @@ def _describe(run: Run, config: TrialConfig, command: str) -> None:
     )
 
 
+def _settings(config: TrialConfig) -> dict[str, Any]:
+    """All that count: of the two algorithms only the one by which the agent learns."""
+    unused = "ppo" if config.ppo is None else "sac"
+    return {name: value for name, value in asdict(config).items() if name != unused}
+
+
 def _conclude(config: TrialConfig, journal: Journal, run: Run, command: str) -> Path:
     """Write `result.json` and the page, and log both; result.json is written twice, because the page takes time too."""
     start = time.monotonic()
     figures = _figures(config, journal, run, command)
-    write_result(config.out, figures, asdict(config))
+    write_result(config.out, figures, _settings(config))
     page = write_report(config.out)
     run.log_file(page)
     for name, png in figures_of_trial(config.out).items():
@@ -249,7 +255,7 @@ def _conclude(config: TrialConfig, journal: Journal, run: Run, command: str) -> 
         run.log_file(video, "video")
     figures["seconds"] |= {"report": round(time.monotonic() - start, 2)}
     figures["seconds"]["total"] = round(sum(figures["seconds"].values()), 2)
-    path = write_result(config.out, figures, asdict(config))
+    path = write_result(config.out, figures, _settings(config))
     run.log_file(path)
     run.log_metrics(
         {
