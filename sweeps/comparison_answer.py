@@ -60,7 +60,7 @@ def answer_of(found: Comparison) -> list[str]:
     """The first lines of the page."""
     files = found.files
     if not files.finished:
-        return [f"Not known yet: none of the {len(files.trials)} trials is finished."]
+        return [f"Not known yet: of {len(files.trials)} trials none is finished."]
     return [
         sentence
         for sentence in (_best(found), _order(found), *_gate_sentences(found), _few(found), _missing(found))
@@ -173,7 +173,7 @@ def _missing(found: Comparison) -> str:
     missing = len(found.files.trials) - len(found.files.finished)
     if not missing:
         return ""
-    return f"{missing} of {len(found.files.trials)} trials are not finished and are in none of these figures."
+    return f"Of {len(found.files.trials)} trials {missing} did not finish: they are in none of these figures."
 
 
 def _return_gate(found: Comparison) -> Gate | None:

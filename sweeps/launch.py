@@ -53,14 +53,17 @@ def launch_sweep(sweep: SweepConfig, command: str) -> Path:
     start = time.monotonic()
     before = read_json(out / SWEEP) if (out / SWEEP).exists() else {}
     tracking = sweep.base.tracking
-    with Run(tracking.uri, sweep.name, sweep.name, before.get("run_id")) as run, ray_session():
-        resources = resources_of(sweep, ray.cluster_resources())
+    with Run(tracking.uri, sweep.name, sweep.name, before.get("run_id")) as run:
         _describe(sweep, trials, run, command)
         (out / STOP).unlink(missing_ok=True)
         owned = [_owned_by(run.run_id, trial) for trial in waiting]
-        with _stopping(out / STOP):
-            errors = _run_all(sweep, owned, resources, command, done=len(trials) - len(waiting)) if owned else {}
-        return _conclude(sweep, trials, errors, run, time.monotonic() - start)
+        ended: dict[str, dict[str, str]] = {}
+        if owned:
+            with ray_session():
+                resources = resources_of(sweep, ray.cluster_resources())
+                with _stopping(out / STOP):
+                    ended = _run_all(sweep, owned, resources, command, done=len(trials) - len(waiting))
+        return _conclude(sweep, trials, ended, run, time.monotonic() - start)
 
 
 def check_trials(trials: Sequence[SweepTrial]) -> list[SweepTrial]:

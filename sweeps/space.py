@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from itertools import product
 from pathlib import Path
+from types import NoneType
 from typing import Any, Literal, cast, get_args, get_origin, get_type_hints
 
 from jsonargparse import ArgumentError, ArgumentParser
@@ -82,7 +83,9 @@ def put(content: dict[str, Any], key: str, value: Any) -> None:
     """Set a dotted key of nested settings; a group, as `task`, is replaced as a whole."""
     *groups, last = key.split(".")
     for group in groups:
-        content = content.setdefault(group, {})
+        if content.get(group) is None:
+            content[group] = {}
+        content = content[group]
     content[last] = value
 
 
@@ -96,10 +99,16 @@ def _keys(kind: type, prefix: str) -> Iterator[tuple[str, Any]]:
     for field in fields(kind):
         if not prefix and field.name in DECIDED:
             continue
-        hint = hints[field.name]
-        yield f"{prefix}{field.name}", hint
-        if is_dataclass(hint):
-            yield from _keys(cast(type, hint), f"{prefix}{field.name}.")
+        kind_of_field = _without_none(hints[field.name])
+        yield f"{prefix}{field.name}", kind_of_field
+        if is_dataclass(kind_of_field):
+            yield from _keys(cast(type, kind_of_field), f"{prefix}{field.name}.")
+
+
+def _without_none(hint: Any) -> Any:
+    """`Task` of `Task | None`."""
+    kinds = [kind for kind in get_args(hint) if kind is not NoneType]
+    return kinds[0] if NoneType in get_args(hint) and len(kinds) == 1 else hint
 
 
 def _choices(key: str, values: Sequence[Any] | Mapping[str, Any]) -> list[tuple[str, Any]]:
