@@ -40,13 +40,13 @@ SAC = SacSettings(
     evaluation_episodes=2,
 )
 PPO = PpoSettings(
-    total_steps=1200,
+    total_steps=512,
     num_envs=2,
     batch_steps=128,
     minibatch_size=32,
     epochs=2,
     hidden=(8,),
-    evaluation_every_steps=300,
+    evaluation_every_steps=128,
     evaluation_episodes=2,
 )
 
