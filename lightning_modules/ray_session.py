@@ -50,7 +50,7 @@ def quiet() -> Iterator[None]:
     A SuiteError that comes out of an environment is raised to the caller, so RLlib's own traceback of it is dropped.
     """
     logger = logging.getLogger("ray.rllib")
-    level = logger.level
+    level, filters = logger.level, list(logger.filters)
     logger.setLevel(logging.ERROR)
     logger.addFilter(_is_not_ours)
     try:
@@ -58,7 +58,7 @@ def quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", category=DeprecationWarning)
             yield
     finally:
-        logger.removeFilter(_is_not_ours)
+        logger.filters[:] = filters  # a session inside another one leaves the outer one's filter
         logger.setLevel(level)
 
 

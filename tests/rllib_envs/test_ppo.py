@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import rllib_envs.training
 from datamodules.conf import read_conf
 from datamodules.errors import DataError, SettingsError, SuiteError
 from datamodules.tasks import Task
@@ -39,34 +37,14 @@ def lines_of(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "evaluations.jsonl").read_text().splitlines()]
 
 
-class StoppedError(Exception):
-    """Stands for a stop from outside."""
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_running")
-def test_a_stopped_training_goes_on_and_is_evaluated_as_any_agent(
-    pole: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rllib_envs.training, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+def test_a_training_leaves_behind_what_one_of_sac_does_and_is_evaluated_as_any(pole: Task, tmp_path: Path) -> None:
     out = tmp_path / "agent"
-
-    def stop_at_the_third(line: Mapping[str, Any]) -> None:
-        if len(lines_of(out)) == 3:
-            raise StoppedError
-
-    with pytest.raises(StoppedError):
-        train_agent(pole, "random", SMALL, out, seed=0, on_evaluation=stop_at_the_third)
-    before = lines_of(out)
-    reports: list[int] = []
-    result = train_agent(pole, "random", SMALL, out, seed=0, report=lambda done, total, note: reports.append(done))
-    after = lines_of(out)
-    assert after[:2] == before[:2]
-    assert reports[0] == before[1]["steps"] > 0  # nothing before it was done again
-    assert after[-1]["steps"] == result.steps >= SMALL.total_steps
-    assert [line["steps"] for line in after] == sorted({line["steps"] for line in after})
-    # an update goes twice through at least 128 steps, 32 at a time; RLlib adds a step of padding to each episode
-    assert result.updates >= result.steps / 128 * 2 * 128 / 32
+    result = train_agent(pole, "random", SMALL, out, seed=0)
+    lines = lines_of(out)
+    assert lines[0]["steps"] == lines[0]["updates"] == 0
+    assert lines[-1]["steps"] == result.steps >= SMALL.total_steps
     assert all(result.costs[phase] > 0 for phase in ("simulate", "render", "reward", "update"))
     latency = result.reward_latency
     assert latency is not None

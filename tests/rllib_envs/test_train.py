@@ -25,7 +25,7 @@ from rllib_envs.agent_reward import SCALE_FRAMES
 from rllib_envs.checkpoints import latest_checkpoint
 from rllib_envs.evaluate import RANDOM_EPISODES, evaluate_agent
 from rllib_envs.reward_env import RewardVectorEnv
-from rllib_envs.settings import Observations, SacSettings
+from rllib_envs.settings import LearningSettings, PpoSettings, SacSettings
 from rllib_envs.train import train_agent
 from tests.lightning_modules.clips import write_clip
 from tests.lightning_modules.students import made_student
@@ -38,6 +38,17 @@ SAC = SacSettings(
     hidden=(8,),
     updates_per_step=0.25,
     evaluation_every_steps=300,
+    evaluation_episodes=2,
+)
+PIXELS = replace(SAC, observations="pixels")
+PPO = PpoSettings(
+    total_steps=512,
+    num_envs=2,
+    batch_steps=128,
+    minibatch_size=32,
+    epochs=2,
+    hidden=(8,),
+    evaluation_every_steps=128,
     evaluation_episodes=2,
 )
 
@@ -203,11 +214,11 @@ def small_frames(task: Task) -> Task:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_running")
-@pytest.mark.parametrize("observations", ["state", "pixels"])
+@pytest.mark.parametrize("learning", [SAC, PIXELS, PPO], ids=["sac", "pixels", "ppo"])
 def test_a_stopped_training_goes_on_from_its_last_checkpoint(
-    pole: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, observations: Observations
+    learning: LearningSettings, pole: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pole, sac = small_frames(pole), replace(SAC, observations=observations)
+    pole = small_frames(pole)
     monkeypatch.setattr(rllib_envs.training, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     out = tmp_path / "agent"
 
@@ -216,19 +227,26 @@ def test_a_stopped_training_goes_on_from_its_last_checkpoint(
             raise KilledError  # its line is written, its checkpoint is not
 
     with pytest.raises(KilledError):
-        train_agent(pole, "true", sac, out, seed=0, on_evaluation=stop_at_the_third)
+        train_agent(pole, "random", learning, out, seed=0, on_evaluation=stop_at_the_third)
     before = lines_of(out)
     reports: list[int] = []
-    result = train_agent(pole, "true", sac, out, seed=0, report=lambda done, total, note: reports.append(done))
+    result = train_agent(pole, "random", learning, out, seed=0, report=lambda done, total, note: reports.append(done))
     after = lines_of(out)
     assert after[:2] == before[:2]
     assert after[2]["steps"] == before[2]["steps"]  # made again, once
     assert [line["steps"] for line in after] == sorted({line["steps"] for line in after})
     assert after[-1]["seconds"] >= after[2]["seconds"] >= after[1]["seconds"]
     assert reports[0] == before[1]["steps"]  # nothing before it was done again
-    assert result.updates == int((result.steps - sac.learning_starts) * sac.updates_per_step)
+    if isinstance(learning, SacSettings):
+        assert result.updates == int((result.steps - learning.learning_starts) * learning.updates_per_step)
+    else:  # twice through the steps of each update, 32 at a time; RLlib pads them by a step for each episode
+        assert result.updates >= result.steps / 32 * 2
 
-    finished = train_agent(pole, "true", sac, out, seed=0)
+    latency = result.reward_latency
+    assert latency is not None
+    assert latency["calls"] == result.steps / learning.num_envs  # those before the stop, too
+
+    finished = train_agent(pole, "random", learning, out, seed=0)
     assert finished == result
     assert lines_of(out) == after
 
