@@ -111,19 +111,21 @@ class SacEnvRunner(SingleAgentEnvRunner):  # type: ignore[misc]  # ray ships no 
         before, non_finite = costs_of(environment)
         episodes = self.sample()
         after, non_finite_after = costs_of(environment)
-        if shows_frames(self.env.single_observation_space):
-            steps: Transitions | FrameSteps = frame_steps_of(episodes)
-            forget_frames(episodes)
-        else:
-            steps = transitions_of(episodes)
         return Sampled(
-            steps,
+            self._steps_of(episodes),
             self.get_metrics(),
             after - before,
             non_finite_after - non_finite,
             self.worker_index,
             PeakMemory.of_this_process(),
         )
+
+    def _steps_of(self, episodes: list[SingleAgentEpisode]) -> Transitions | FrameSteps:
+        if not shows_frames(self.env.single_observation_space):
+            return transitions_of(episodes)
+        steps = frame_steps_of(episodes)
+        forget_frames(episodes)
+        return steps
 
 
 def costs_of(environment: Any) -> tuple[Costs, int]:

@@ -46,12 +46,12 @@ class SacUpdate:
         self.target_entropy = target_entropy(action_space)
         self._critic_parameters: list[Tensor] = list(networks.critics.parameters())
         self._target_parameters: list[Tensor] = list(networks.target_critics.parameters())
-        self._encoder_parameters: list[Tensor] = list(networks.actor.encoder.parameters())
+        self._trained_by_critics: list[Tensor] = [*self._critic_parameters, *networks.actor.encoder.parameters()]
         self._actor_parameters: list[Tensor] = list(networks.actor.network.parameters())
         # fused: one kernel for all tensors; the default loop costs more than the gradients of nets this small
         self.optimizers = {
             "actor": torch.optim.Adam(self._actor_parameters, lr=actor_lr, fused=True),
-            "critics": torch.optim.Adam(self._critic_parameters + self._encoder_parameters, lr=critic_lr, fused=True),
+            "critics": torch.optim.Adam(self._trained_by_critics, lr=critic_lr, fused=True),
             "temperature": torch.optim.Adam([networks.log_temperature], lr=temperature_lr, fused=True),
         }
 
@@ -116,7 +116,7 @@ class SacUpdate:
 
     def _step_critics(self, q: Tensor, targets: Tensor) -> Tensor:
         loss = 0.5 * F.mse_loss(q, targets.expand_as(q), reduction="sum") / targets.numel()
-        self._apply("critics", loss, self._critic_parameters + self._encoder_parameters)
+        self._apply("critics", loss, self._trained_by_critics)
         torch._foreach_lerp_(self._target_parameters, self._critic_parameters, self.tau)
         return loss.detach()
 
