@@ -55,6 +55,8 @@ class ArmCosts:
     """median seconds of a call of the reward function"""
     parameters: float | None
     """of the student"""
+    fidelity: float | None
+    """the student's Spearman inside an episode, on episodes held out of its fit"""
 
     @property
     def compute(self) -> float:
@@ -291,4 +293,5 @@ def _costs(trials: Sequence[SweptTrial]) -> ArmCosts:
         mean([each.training.get("peak_memory_gib") for each in files]),
         mean([(each.training.get("reward_latency") or {}).get("p50") for each in files]),
         mean([each.result.get("student", {}).get("parameters") for each in files]),
+        mean([each.result.get("student", {}).get("spearman_within_episode") for each in files]),
     )

@@ -110,7 +110,9 @@ def pick_of(found: Comparison) -> list[str]:
         sentences.append(f"Clearly beaten by {best.name}: {', '.join(beaten)}.")
     same = [arm.name for arm in level if arm is not pick and arm is not best]
     if same:
-        sentences.append(f"Not told from {best.name} either, and dearer than the pick: {', '.join(same)}.")
+        sentences.append(
+            f"These runs cannot tell {best.name} from {', '.join(same)} either, which cost more than the pick."
+        )
     return sentences
 
 

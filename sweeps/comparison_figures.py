@@ -22,7 +22,7 @@ def draw_comparison(found: Comparison) -> dict[str, plots.Drawing]:
             )
         if dots := _dots(found, task):
             name = "Spearman inside an episode" if found.measure == "fidelity" else "Final true return"
-            drawings[f"finals-{task}"] = pictures.arm_dots(f"{name} on {task}, a dot a seed", dots, look)
+            drawings[f"finals-{task}"] = pictures.arm_dots(f"{name} on {task}", dots, look)
     if len(found.profiles) > 1:
         drawings["profiles"] = pictures.profiles(found.profiles, look)
     if len(found.ranked) > 1:
@@ -30,8 +30,48 @@ def draw_comparison(found: Comparison) -> dict[str, plots.Drawing]:
         shown = {arm: each for (arm, other), each in found.improvement.items() if other == best}
         if shown:
             drawings["improvement"] = pictures.improvements(best, shown, look)
+    if trend := _trend(found):
+        drawings["trend"] = trend
     drawings |= _costs(found)
     return drawings
+
+
+def _trend(found: Comparison) -> plots.Drawing | None:
+    """What becomes of return and fidelity as the one setting that is varied rises; None where that is no number."""
+    values = [number_in(arm.name) for arm in found.arms if arm.costs]
+    if len(found.files.varied) != 1 or None in values or len(values) < 3:
+        return None
+    generator = np.random.default_rng(0)
+    rows: dict[str, pictures.Trend] = {}
+    for task in found.files.tasks:
+        title = "Spearman inside an episode" if found.measure == "fidelity" else "Final true return"
+        known = [(number_in(arm.name), arm.tasks[task].final) for arm in found.arms if task in arm.tasks]
+        rows[f"{title} on {task}"] = sorted(((x, y) for x, y in known if x is not None), key=lambda point: point[0])
+    if found.measure != "fidelity":
+        rows["The student's Spearman inside an episode"] = _fidelity_trend(found, generator)
+    shown = {title: points for title, points in rows.items() if points}
+    return pictures.trends(shown, found.files.varied[0])
+
+
+def _fidelity_trend(found: Comparison, generator: np.random.Generator) -> pictures.Trend:
+    points = []
+    for arm in found.files.arms:
+        by_task: dict[str, list[float]] = {}
+        for trial in found.files.finished:
+            if trial.arm == arm and trial.files and "student" in trial.files.result:
+                by_task.setdefault(trial.task, []).append(value_of(trial, "fidelity"))
+        value = number_in(arm)
+        if by_task and value is not None:
+            points.append((value, over_runs(by_task, lambda runs: runs.mean(axis=-1), generator)))
+    return sorted(points, key=lambda point: point[0])
+
+
+def number_in(name: str) -> float | None:
+    """The number that an arm's name is, if it is one."""
+    try:
+        return float(name)
+    except ValueError:
+        return None
 
 
 def _curves(found: Comparison, task: str) -> list[pictures.ArmCurve]:

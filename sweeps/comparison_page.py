@@ -8,6 +8,7 @@ import numpy as np
 
 from datamodules.results import versions
 from sweeps.answer import duration, number
+from sweeps.audit_verdict import shown
 from sweeps.comparison import ArmFigures, Comparison, value_of
 from sweeps.comparison_answer import (
     CHANCE,
@@ -45,6 +46,7 @@ def page_content(found: Comparison) -> dict[str, Any]:
     return {
         "title": files.question,
         "name": files.name,
+        "varied": ", ".join(files.varied),
         "sentences": answer_of(found),
         "tiles": _tiles(found),
         "gates": gates_of(found),
@@ -55,7 +57,7 @@ def page_content(found: Comparison) -> dict[str, Any]:
         "overall": any(arm.overall for arm in found.arms),
         "thresholds": [(task, number(level)) for task, level in found.thresholds.items()],
         "curves": [(task, drawn.get(f"curves-{task}"), drawn.get(f"finals-{task}")) for task in files.tasks],
-        "drawn": {name: drawn.get(name) for name in ("profiles", "improvement", "front", "stages", "phases")},
+        "drawn": {name: drawn.get(name) for name in ("trend", "profiles", "improvement", "front", "stages", "phases")},
         "beats": _beats(found),
         "enough": ENOUGH_SEEDS,
         "chance": percent(CHANCE),
@@ -184,6 +186,7 @@ def _cost_row(arm: ArmFigures) -> dict[str, Any]:
         "memory": None if costs.peak_memory is None else f"{costs.peak_memory:.2f} GiB",
         "latency": None if latency is None else f"{latency * 1e3:.2g} ms",
         "parameters": None if costs.parameters is None else f"{costs.parameters / 1e6:.2f} M",
+        "fidelity": None if costs.fidelity is None else f"Spearman {shown(costs.fidelity, 3)}",
     }
 
 

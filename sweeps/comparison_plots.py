@@ -29,6 +29,10 @@ class ArmCurve:
     heights: Sequence[Estimate]
 
 
+Trend = Sequence[tuple[float, Estimate]]
+"""a figure at each value of a setting, in its order"""
+
+
 @dataclass(frozen=True)
 class ArmDots:
     """One arm's finals: each seed's, their mean and its interval."""
@@ -108,7 +112,23 @@ def arm_dots(title: str, arms: Sequence[ArmDots], look: Look) -> Drawing:
         axes.tick_params(axis="y", length=0, labelcolor=INK)
         axes.set_ylim(len(arms) - 0.5, -0.5)
         axes.grid(visible=False, axis="y")
-        axes.set_title(title)
+        _title(figure, title)
+        return Drawing(figure)
+
+
+def trends(shown: Mapping[str, Trend], setting: str) -> Drawing:
+    """Figures over the value of one setting, one below the other."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 0.6 + 2.1 * len(shown)))
+        rows = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
+        for axes, (title, points), colour in zip(rows, shown.items(), COLOURS, strict=False):
+            x = [value for value, _ in points]
+            low, high = [each.low for _, each in points], [each.high for _, each in points]
+            axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+            axes.plot(x, [each.value for _, each in points], color=colour, marker="o", markersize=4.5)
+            axes.set_title(title)
+            axes.yaxis.set_major_locator(MaxNLocator(4))
+        rows[-1].set_xlabel(setting)
         return Drawing(figure)
 
 
@@ -146,7 +166,7 @@ def improvements(reference: str, shown: Mapping[str, Estimate], look: Look) -> D
         axes.set_xlim(-0.03, 1.03)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
         axes.grid(visible=False, axis="y")
-        axes.set_title(f"Chance that a run beats one of: {reference}")
+        _title(figure, f"Chance that a run beats one of: {reference}")
         return Drawing(figure)
 
 
@@ -182,6 +202,11 @@ def stacked_seconds(arms: Mapping[str, Mapping[str, float]], xlabel: str) -> Dra
         axes.set_xlabel(xlabel)
         _legend(figure, axes)
         return Drawing(figure)
+
+
+def _title(figure: Figure, title: str) -> None:
+    """Above the names of the rows, too, which may take half of the width."""
+    figure.suptitle(title, x=0.02, ha="left", fontsize=10)
 
 
 def _legend(figure: Figure, axes: Axes) -> None:

@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -52,18 +52,18 @@ def launch_sweep(sweep: SweepConfig, command: str) -> Path:
     waiting = check_trials(trials)
     start = time.monotonic()
     before = read_json(out / SWEEP) if (out / SWEEP).exists() else {}
-    tracking = sweep.base.tracking
-    with Run(tracking.uri, sweep.name, sweep.name, before.get("run_id")) as run:
-        _describe(sweep, trials, run, command)
-        (out / STOP).unlink(missing_ok=True)
-        owned = [_owned_by(run.run_id, trial) for trial in waiting]
-        ended: dict[str, dict[str, str]] = {}
-        if owned:
-            with ray_session():
-                resources = resources_of(sweep, ray.cluster_resources())
+    uri, experiment = sweep.base.tracking.uri, sweep.name
+    with ray_session() if waiting else nullcontext():
+        resources = resources_of(sweep, ray.cluster_resources()) if waiting else []
+        with Run(uri, experiment, sweep.name, before.get("run_id")) as run:
+            _describe(sweep, trials, run, command)
+            (out / STOP).unlink(missing_ok=True)
+            ended: dict[str, dict[str, str]] = {}
+            if waiting:
+                owned = [_owned_by(run.run_id, trial) for trial in waiting]
                 with _stopping(out / STOP):
                     ended = _run_all(sweep, owned, resources, command, done=len(trials) - len(waiting))
-        return _conclude(sweep, trials, ended, run, time.monotonic() - start)
+            return _conclude(sweep, trials, ended, run, time.monotonic() - start if waiting else 0.0)
 
 
 def check_trials(trials: Sequence[SweepTrial]) -> list[SweepTrial]:

@@ -1,13 +1,17 @@
 """A sweep's page and tables: self-contained, well-formed, with the trials' own figures."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from datamodules.errors import SettingsError
+from datamodules.results import read_json, write_json
+from sweeps.comparison_figures import draw_comparison
 from sweeps.comparison_tables import Table
-from sweeps.sweep_report import address_of, conclude_sweep, report_runs
+from sweeps.sweep_files import read_sweep
+from sweeps.sweep_report import address_of, conclude_sweep, report_runs, write_report
 from tests.sweeps.page_reader import Page
 from tests.sweeps.swept import build_sweep
 from tests.sweeps.test_comparison import RETURNS
@@ -93,3 +97,26 @@ def test_what_latex_reads_as_commands_is_escaped() -> None:
     table = Table(["a_b"], [["95 % & more"]])
     assert r"a\_b \\" in table.latex()
     assert r"95 \% \& more \\" in table.latex()
+
+
+def test_a_setting_whose_values_are_numbers_gets_a_line_over_them(built_trial: Path, tmp_path: Path) -> None:
+    returns = {"0.25": {"cartpole": [300.0, 320.0]}, "1": {"cartpole": [600.0]}, "0.5": {"cartpole": [400.0]}}
+    found = write_report(read_sweep(build_sweep(tmp_path / "sweep", built_trial, returns)))
+    trend = draw_comparison(found)["trend"].svg().decode()
+    assert "Final true return on cartpole" in trend
+    assert "The student's Spearman inside an episode" in trend
+    assert "Over reward: means over seeds" in Page(tmp_path / "sweep/comparison.html").text
+
+
+def test_a_sweep_of_fits_shows_fidelity_and_no_agents(built_trial: Path, tmp_path: Path) -> None:
+    sweep = build_sweep(tmp_path / "sweep", built_trial, {"student": {"cartpole": [1.0, 2.0]}})
+    for result in sweep.glob("trials/*/result.json"):
+        content = read_json(result)
+        kept = {key: value for key, value in content.items() if key not in {"score", "true_return", "agent"}}
+        write_json(result, kept)
+        shutil.rmtree(result.parent / "agent")
+    write_report(read_sweep(sweep))
+    page = Page(sweep / "comparison.html")
+    assert "Only student is there: Spearman inside an episode .913" in page.text
+    assert {"Seed by seed", "What it costs"} <= set(page.headings)
+    assert not {"The agents", "Better at the reward than at the task?", "The plan's gates"} & set(page.headings)
