@@ -59,6 +59,8 @@ def fit_student(
 def check_fit(config: Path, pixels: int, settings: Mapping[str, Any] | None = None) -> int:
     """Check a student configuration before there are labels: its settings, its backbone, and the frames it takes.
 
+    Returns the number of its members.
+
     Args:
         config: a student configuration, as conf/student/default.yaml.
         pixels: side of the frames that it will be fitted to.

@@ -22,11 +22,14 @@ from datamodules.tasks import Task, task_from_dict
 from lightning_modules.rewards import Standardisation
 from lightning_modules.settings import TeacherSettings
 from rllib_envs.ppo_networks import PpoActor
+from rllib_envs.refinement_settings import RefinementSettings
 from rllib_envs.sac_networks import Actor, make_actor
 from rllib_envs.settings import LearningSettings, Observations, PpoSettings, SacSettings
 
 SCHEMA_VERSION = 2
 CARD, WEIGHTS = "agent.json", "policy.safetensors"
+PATHS = ("student", "labels")
+"""fields of a card that name folders"""
 RewardKind = Literal["true", "student", "teacher", "random"]
 
 Policy = Callable[[NDArray[Any]], NDArray[Any]]
@@ -61,6 +64,10 @@ class AgentCard:
     """a teacher that scores the evaluations on the way and decides nothing"""
     spread_penalty: float = 0.0
     """how much of the spread of an ensemble of students is taken off its mean reward (at least 0)"""
+    refinement: RefinementSettings | None = None
+    """when the teacher is asked again, and what the student makes of it"""
+    labels: Path | None = None
+    """the labels that the student was fitted to, where it is refined"""
 
     @property
     def sac(self) -> SacSettings:
@@ -80,9 +87,10 @@ class AgentCard:
         return content
 
     def write(self, folder: Path) -> None:
-        """Write `agent.json`; the student's path is kept relative, so that a whole trial can be moved."""
+        """Write `agent.json`; paths are kept relative, so that a whole trial can be moved."""
         content = self.content()
-        content["student"] = self.student and os.path.relpath(self.student, folder)
+        for name in PATHS:
+            content[name] = content[name] and os.path.relpath(content[name], folder)
         write_json(folder / CARD, {"schema_version": SCHEMA_VERSION, **content})
 
     @classmethod
@@ -101,10 +109,11 @@ class AgentCard:
                     **content,
                     "task": task_from_dict(content["task"]),
                     "learning": learning,
-                    "student": content["student"] and Path(os.path.normpath(folder / content["student"])),
+                    **{name: _path(folder, content.get(name)) for name in PATHS},
                     "teacher": content["teacher"] and _teacher(content["teacher"]),
                     "teacher_scales": tuple(Standardisation(**scale) for scale in content["teacher_scales"]),
                     "judge": content.get("judge") and _teacher(content["judge"]),
+                    "refinement": content.get("refinement") and RefinementSettings(**content["refinement"]),
                 }
             )
         except (KeyError, TypeError) as error:
@@ -116,6 +125,10 @@ def _learning(content: dict[str, Any]) -> LearningSettings:
     kind: type[LearningSettings] = PpoSettings if "ppo" in content else SacSettings
     settings = content.pop("ppo" if "ppo" in content else "sac")
     return kind(**{**settings, "hidden": tuple(settings["hidden"])})
+
+
+def _path(folder: Path, relative: str | None) -> Path | None:
+    return None if relative is None else Path(os.path.normpath(folder / relative))
 
 
 def _teacher(content: dict[str, Any]) -> TeacherSettings:
@@ -152,6 +165,9 @@ class AgentResult:
     """the most main memory that the training and its env runners held in any of its starts, GiB"""
     peak_gpu_memory_gib: float | None = None
     """the same on the GPU, as torch allocates it; None: none was used"""
+    refinement: dict[str, Any] | None = None
+    """where the student was refined: `query_budget`, `teacher_queries`, `seconds` by phase, how many refinements were
+    `made` and `accepted`, and whether the training ended because the student was `exploited`"""
 
 
 def greedy_policy(actor: Actor | PpoActor) -> Policy:

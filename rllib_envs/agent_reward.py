@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,6 @@ from lightning_modules.reward_function import (
     RandomReward,
     RewardFunction,
     StudentReward,
-    Teacher,
     TeacherReward,
     check_spread_penalty,
     reward_of_student,
@@ -22,6 +22,9 @@ from lightning_modules.settings import TeacherSettings
 from lightning_modules.student_files import WEIGHTS, read_card
 from rllib_envs.agent_files import AgentCard
 from rllib_envs.simulators import make_simulator
+
+if TYPE_CHECKING:
+    from lightning_modules.teacher import ClipTeacher
 
 REWARDS = ("true", "student", "teacher", "random")
 SCALE_FRAMES = 256
@@ -62,7 +65,7 @@ def check_reward(card: AgentCard) -> AgentCard:
             f"the student in {card.student} takes frames of {student.pixels} pixels, but render.frame_pixels of "
             f"task {card.task.name!r} is {card.task.render.frame_pixels}: fit the student again"
         )
-    teacher = None if card.teacher is None or student.head == "reward" else _teacher(card.teacher)
+    teacher = None if card.teacher is None or student.head == "reward" else load_teacher(card.teacher)
     reward_of_student(card.student, student, student.target_of(card.task.name), card.task.prompts, teacher)
     return replace(card, student_digest=sha256((card.student / WEIGHTS).read_bytes()).hexdigest())
 
@@ -81,10 +84,11 @@ def make_reward(card: AgentCard) -> RewardFunction | None:
 
 def teacher_reward(task: Task, teacher: TeacherSettings, scales: tuple[Standardisation, ...] = ()) -> TeacherReward:
     """The teacher as a reward; `scales` has one entry for each CLIP."""
-    return TeacherReward(_teacher(teacher), task.prompts, scales)
+    return TeacherReward(load_teacher(teacher), task.prompts, scales)
 
 
-def _teacher(settings: TeacherSettings) -> Teacher:
+def load_teacher(settings: TeacherSettings) -> "ClipTeacher":
+    """The teacher of these settings. Raises as ClipTeacher does."""
     from lightning_modules.teacher import ClipTeacher  # open_clip, which no other reward needs
 
     return ClipTeacher(settings)

@@ -22,6 +22,7 @@ from rllib_envs.finite_reward import FiniteReward
 from rllib_envs.frames import Frames, FrameStacks
 from rllib_envs.settings import Observations
 from rllib_envs.simulators import make_simulator
+from rllib_envs.visits import VisitLog
 
 if TYPE_CHECKING:  # brings torch, which the true reward can do without
     from lightning_modules.reward_function import RewardFunction
@@ -43,6 +44,9 @@ class RewardVectorEnv(VectorEnv[Any, Any, Any]):
 
     reward_version = 0
     """which reward is called: 0 is that of the construction, others come from `set_reward`"""
+    visits: VisitLog | None = None
+    """where the states and frames of all steps are kept until somebody takes them, if anybody wants them; then
+    `info["visit"]` is each step's number there"""
 
     def __init__(
         self,
@@ -123,7 +127,13 @@ class RewardVectorEnv(VectorEnv[Any, Any, Any]):
         terminated = np.array([step.terminated for step in steps])
         truncated = np.array([step.truncated for step in steps])
         self._ended = terminated | truncated
-        return observations, rewards, terminated, truncated, {"true_reward": true_rewards}
+        infos: Infos = {"true_reward": true_rewards}
+        if self.visits is not None and self._reward is not None:
+            stepped = np.flatnonzero(~started)
+            infos["visit"] = np.full(self.num_envs, -1)
+            states = [self._episodes[index].simulator.state() for index in stepped]
+            infos["visit"][stepped] = self.visits.add(states, frames, true_rewards[stepped])
+        return observations, rewards, terminated, truncated, infos
 
     def _look(
         self, states: list[NDArray[np.float32]], started: NDArray[np.bool_]
@@ -190,14 +200,18 @@ def make_vector_env(config: Mapping[str, Any]) -> RewardVectorEnv:
     """A RewardVectorEnv from a plain mapping, as frameworks that make environments by themselves pass it on.
 
     Keys: `task` (Task), `num_envs` (int), `make_reward` (called without arguments in the process that runs the
-    environment; None for the true reward), `seed` (int), and `observations` ("state" without it). RLlib's
+    environment; None for the true reward), `seed` (int), and, where they are given, `observations` ("state" without
+    it) and `keep_visits` (bool). RLlib's
     configurations also carry the number of the runner as an attribute, so that runners get different episodes.
     """
     make_reward: Callable[[], RewardFunction] | None = config["make_reward"]
-    return RewardVectorEnv(
+    environment = RewardVectorEnv(
         task=config["task"],
         num_envs=config["num_envs"],
         reward=None if make_reward is None else make_reward(),
         seed=config["seed"] + SEEDS_PER_RUNNER * getattr(config, "worker_index", 0),
         observations=config.get("observations", "state"),
     )
+    if config.get("keep_visits"):
+        environment.visits = VisitLog()
+    return environment

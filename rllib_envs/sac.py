@@ -32,6 +32,7 @@ from rllib_envs.sac_learner import SacLearner
 from rllib_envs.sac_module import SacModule
 from rllib_envs.sac_networks import Actor, action_size
 from rllib_envs.settings import SacSettings
+from rllib_envs.visits import Visited
 
 STEPS_BETWEEN_UPDATES = 16
 """agent decisions between two calls of the learner: enough to share RLlib's bookkeeping, few beside an episode"""
@@ -121,6 +122,8 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
     """what each env runner in a process of its own has held at most, those it replaced included"""
     non_finite_rewards: int
     """rewards that were NaN or infinite and reached the agent as 0"""
+    visited: Visited | None
+    """the state that each transition in replay led to; None where the environments keep none (`keep_visits`)"""
 
     @classmethod
     def get_default_config(cls) -> SacConfig:
@@ -135,6 +138,8 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
         sees_frames = shows_frames(observation_space)
         self.replay: Replay = (FrameReplayBuffer if sees_frames else ReplayBuffer)(capacity, shape[0], actions)
         self._most_updates = 1 if sees_frames else MOST_UPDATES_A_CALL
+        keeps = self.config.env_config.get("keep_visits")
+        self.visited = Visited(capacity, self.config.env_config["task"].render.frame_pixels) if keeps else None
         self.steps = self.updates = self.non_finite_rewards = 0
         self.update_seconds = 0.0
         self.sampling_costs = Costs()
@@ -162,7 +167,9 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
         answers = sample_from(self.env_runner_group, request, self.config.sample_timeout_s)
         for sampled in answers:
             self.metrics.aggregate([sampled.metrics], key=ENV_RUNNER_RESULTS)
-            self.replay.add_batch(sampled.transitions)
+            rows = self.replay.add_batch(sampled.transitions)
+            if self.visited is not None and sampled.visits is not None:
+                self.visited.write(rows, sampled.visits, sampled.reward_version)
             self.steps += len(sampled.transitions)
             self.sampling_costs += sampled.costs
             self._keep_memory(sampled)
@@ -240,6 +247,8 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
         """RLlib's checkpoint and, in the same folder, the replay buffer, which the new API stack leaves out."""
         folder: str = super().save_to_path(path, **kwargs)
         self.replay.save(Path(folder) / REPLAY)
+        if self.visited is not None:
+            self.visited.save(Path(folder) / REPLAY, self.replay.rows_by_age)
         return folder
 
     def restore_from_path(self, path: str | Path, *args: Any, **kwargs: Any) -> None:
@@ -247,6 +256,8 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
         super().restore_from_path(path, *args, **kwargs)
         if kwargs.get("component") is None:
             self.replay.load(Path(path) / REPLAY)
+            if self.visited is not None and len(self.replay):
+                self.visited.load(Path(path) / REPLAY)
             self._hand_over_weights()
 
 

@@ -26,6 +26,7 @@ from rllib_envs.frames import shows_frames
 from rllib_envs.replay import Transitions
 from rllib_envs.reward_env import SEEDS_PER_RUNNER, RewardVectorEnv
 from rllib_envs.threads import THREADS
+from rllib_envs.visits import Visits
 
 if TYPE_CHECKING:
     from lightning_modules.reward_function import RewardFunction
@@ -71,6 +72,10 @@ class Sampled:
     """number of the env runner; 0 is the one in the learner's process"""
     memory: PeakMemory
     """what its process has held at most"""
+    reward_version: int = 0
+    """which reward they have"""
+    visits: Visits | None = None
+    """the state that each of the transitions led to; None where nobody wants them"""
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,8 @@ class SacEnvRunner(SingleAgentEnvRunner):  # type: ignore[misc]  # ray ships no 
             non_finite_after - non_finite,
             self.worker_index,
             PeakMemory.of_this_process(),
+            request.reward.version,
+            _visits_of(environment, episodes),
         )
 
     def _steps_of(self, episodes: list[SingleAgentEpisode]) -> Transitions | FrameSteps:
@@ -133,6 +140,17 @@ def costs_of(environment: Any) -> tuple[Costs, int]:
     if isinstance(environment, RewardVectorEnv):
         return replace(environment.costs), environment.non_finite_rewards
     return Costs(), 0
+
+
+def _visits_of(environment: Any, episodes: list[SingleAgentEpisode]) -> Visits | None:
+    """What the transitions of these episodes led to, in the order of `transitions_of`."""
+    log = getattr(environment, "visits", None)
+    if log is None:
+        return None
+    chunks = [episode for episode in episodes if len(episode)]
+    # the first info of a chunk belongs to the step before it
+    visits: Visits = log.take([info["visit"] for chunk in chunks for info in chunk.get_infos()[1:]])
+    return visits
 
 
 def sample_or_tell(runner: SacEnvRunner, request: Request) -> Sampled | Failure:

@@ -14,6 +14,8 @@ from rllib_envs.agent_reward import check_reward, measure_teacher_scales
 from rllib_envs.frame_encoder import check_pixels
 from rllib_envs.gl import prepare_gl, require_gl
 from rllib_envs.judges import check_judge
+from rllib_envs.refinement_check import check_refinement
+from rllib_envs.refinement_settings import RefinementSettings
 from rllib_envs.settings import LearningSettings
 from rllib_envs.simulators import make_simulator
 from rllib_envs.threads import torch_threads
@@ -32,6 +34,8 @@ def train_agent(
     teacher: TeacherSettings | None = None,
     judge: TeacherSettings | None = None,
     spread_penalty: float = 0.0,
+    refinement: RefinementSettings | None = None,
+    labels: Path | None = None,
     report: Report = silent,
     on_evaluation: OnEvaluation | None = None,
 ) -> AgentResult:
@@ -45,9 +49,12 @@ def train_agent(
             finished one is left as it is.
         seed: seed of networks, episodes and batches.
         student: the student's folder, for reward 'student'.
-        teacher: which teacher, for reward 'teacher'.
+        teacher: which teacher, for reward 'teacher' and for a refinement.
         judge: a teacher that scores the evaluations on the way, too, and decides nothing; each decision is a query.
         spread_penalty: how much of the spread of an ensemble of students is taken off its reward (at least 0).
+        refinement: when and how the student is repaired with new labels; they and the new students lie in
+            refinements/ below `out`.
+        labels: what the student was fitted to, for a refinement.
         report: called with the agent decisions done and to do.
         on_evaluation: called with each new line of evaluations.jsonl.
 
@@ -55,9 +62,19 @@ def train_agent(
         SuiteError: a mistake in the arguments, found before any work starts, or an `out` that holds another agent.
     """
     given = AgentCard(
-        task, reward, learning, seed, student=student, teacher=teacher, judge=judge, spread_penalty=spread_penalty
+        task,
+        reward,
+        learning,
+        seed,
+        student=student,
+        teacher=teacher,
+        judge=judge,
+        spread_penalty=spread_penalty,
+        refinement=refinement,
+        labels=labels if refinement else None,
     )
     card = check_reward(given)
+    check_refinement(card)
     if judge is not None:
         check_judge(task, judge)
     card = claim(out, card)
@@ -91,6 +108,8 @@ def train_folder(
     teacher: TeacherSettings | None,
     judge: TeacherSettings | None,
     spread_penalty: float,
+    refinement: RefinementSettings | None = None,
+    labels: Path | None = None,
 ) -> Path:
     """What scripts.train_agent does: train with a progress bar. Returns the path of `result.json`."""
     with progress_bar("train", "steps") as report:
@@ -104,6 +123,8 @@ def train_folder(
             teacher=teacher,
             judge=judge,
             spread_penalty=spread_penalty,
+            refinement=refinement,
+            labels=labels,
             report=report,
         )
     return out / RESULT
@@ -127,7 +148,8 @@ def claim(out: Path, card: AgentCard) -> AgentCard:
     before = AgentCard.read(out)
     wanted = replace(card, teacher_scales=before.teacher_scales)
     # the student's digest tells more than its path
-    difference = first_difference(replace(before, student=None).content(), replace(wanted, student=None).content())
+    before, wanted = (replace(each, student=None, labels=None) for each in (before, wanted))
+    difference = first_difference(before.content(), wanted.content())
     if difference:
         raise DataError(f"{out} holds another agent: {difference}; choose another --out, or remove that folder")
     return wanted

@@ -22,7 +22,8 @@ from rllib_envs.play import Returns, play_episodes
 from rllib_envs.ppo import PpoConfig
 from rllib_envs.ppo_networks import PpoActor
 from rllib_envs.reward_env import RewardVectorEnv
-from rllib_envs.sac import TASK_ENVIRONMENT, SacConfig
+from rllib_envs.reward_upkeep import RewardUpkeep
+from rllib_envs.sac import TASK_ENVIRONMENT, Sac, SacConfig
 from rllib_envs.sac_networks import Actor
 from rllib_envs.scores import is_success
 from rllib_envs.settings import SacSettings
@@ -53,6 +54,11 @@ class Training:
             card.task, card.learning.evaluation_episodes, make_reward(card), observations=card.observations
         )
         self._judges = make_judges(card, None, card.judge)
+        self._upkeep: RewardUpkeep | None = None
+        if card.refinement is not None:
+            made = self._progress.refinements
+            assert isinstance(self._algorithm, Sac), "check_refinement comes first"
+            self._upkeep = RewardUpkeep(card, out, self._algorithm, self._environment, made)
         self._costs_before = replace(self._progress)
         self._start = self._last_checkpoint = time.perf_counter()
 
@@ -60,7 +66,7 @@ class Training:
         """Train to the end. Evaluates at the start, every `evaluation_every_steps`, and at the end."""
         steps, settings, note = self._algorithm.steps, self._card.learning, ""
         while True:
-            done = steps >= settings.total_steps
+            done = steps >= settings.total_steps or (self._upkeep is not None and self._upkeep.exploited)
             due = done or steps >= self._progress.evaluations * settings.evaluation_every_steps
             if due and steps > self._progress.evaluated_at:
                 returns = self._evaluate(on_evaluation)
@@ -73,9 +79,13 @@ class Training:
                 return self._result()
             self._algorithm.train()
             steps = self._algorithm.steps
+            if self._upkeep is not None and steps < settings.total_steps and self._upkeep.after(steps, self._progress):
+                self._save()
 
     def close(self) -> None:
-        """Give back what sampler and evaluation hold."""
+        """Give back what sampler, evaluation and refinement hold."""
+        if self._upkeep is not None:
+            self._upkeep.close()
         self._environment.close()
         self._algorithm.stop()
 
@@ -93,6 +103,8 @@ class Training:
             "true_returns": returns.true,
             "learned_returns": returns.learned,
         }
+        if self._upkeep is not None:
+            line["reward_version"] = self._environment.reward_version
         if TEACHER in self._judges:
             line["teacher_returns"] = returns.judged(TEACHER)
         if self._card.task.success_reward is not None:
@@ -131,6 +143,8 @@ class Training:
         costs = {phase: round(getattr(progress, phase), 2) for phase in ("simulate", "render", "reward", "update")}
         asked = SCALE_FRAMES + steps + progress.evaluation_steps if self._card.reward == "teacher" else 0
         asked += progress.judge_queries
+        refinement = None if self._upkeep is None else self._upkeep.result(progress)
+        asked += refinement["teacher_queries"] if refinement else 0
         # env runners in other processes spend their seconds beside this one's
         costs["other"] = round(max(0.0, progress.seconds - sum(costs.values())), 2)
         calls = Latencies(tuple(progress.reward_calls))
@@ -146,6 +160,7 @@ class Training:
             peak_gpu_memory_gib=round(progress.gpu_memory, 3) or None,
             teacher_queries=asked,
             non_finite_rewards=self._algorithm.non_finite_rewards,
+            refinement=refinement,
         )
 
 
@@ -179,6 +194,14 @@ class Progress:
     """frames that the judge of the evaluations scored, those that set its scale included"""
     evaluated_at: int = -1
     """agent decisions at the last evaluation"""
+    refinements: int = 0
+    """refinements made, accepted or not"""
+    refined_at: int = 0
+    """agent decisions at the last of them"""
+    refine: float = 0.0
+    """seconds spent on refinements, without what follows"""
+    relabel: float = 0.0
+    """seconds spent on rewarding transitions in replay again"""
 
 
 class Learning(Protocol):
@@ -218,6 +241,7 @@ def make_algorithm(card: AgentCard, seed: int) -> Learning:
         "make_reward": partial(make_reward, card),
         "seed": seed,
         "observations": card.observations,
+        "keep_visits": card.refinement is not None,
     }
     config.environment(TASK_ENVIRONMENT, env_config=environment)
     config.debugging(seed=seed, log_level="ERROR")

@@ -5,6 +5,7 @@ from typing import Literal
 
 from datamodules.tasks import Task
 from lightning_modules.settings import TeacherSettings
+from rllib_envs.refinement_settings import RefinementSettings
 from rllib_envs.settings import PpoSettings, SacSettings, learning_settings
 from scripts.command import run
 
@@ -19,6 +20,8 @@ def train_agent(  # noqa: PLR0917  (arguments of a command)
     teacher: TeacherSettings | None = None,
     judge: TeacherSettings | None = None,
     spread_penalty: float = 0.0,
+    refinement: RefinementSettings | None = None,
+    labels: Path | None = None,
     seed: int = 0,
 ) -> Path:
     """Train an agent on a learned reward, or on the true one to compare with; the same command goes on after a stop.
@@ -35,10 +38,13 @@ def train_agent(  # noqa: PLR0917  (arguments of a command)
         ppo: a file of conf/ppo, or single settings: learn by PPO instead
         reward: what the agent is rewarded with
         student: folder of a fitted student, for reward 'student'
-        teacher: a file of conf/teacher, for reward 'teacher' or for sentences that the student's embedding head lacks
+        teacher: a file of conf/teacher, for reward 'teacher', for a refinement, or for sentences that the student's
+            embedding head lacks
         judge: a file of conf/teacher; it scores the evaluations on the way (teacher_returns in evaluations.jsonl) and
             decides nothing; each of their decisions is a query
         spread_penalty: of an ensemble of students: the reward is their mean less this times their spread (at least 0)
+        refinement: a file of conf/refinement: the teacher is asked again during training, and the student repaired
+        labels: the labels that the student was fitted to, for a refinement
         seed: seed of networks, episodes and batches
     """
     from rllib_envs.train import train_folder  # torch and ray load only after the arguments proved right
@@ -53,6 +59,8 @@ def train_agent(  # noqa: PLR0917  (arguments of a command)
         teacher=teacher,
         judge=judge,
         spread_penalty=spread_penalty,
+        refinement=refinement,
+        labels=labels,
     )
 
 

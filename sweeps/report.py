@@ -13,6 +13,7 @@ from sweeps.answer import BY_SENTENCE, answer_of, duration, number, quoted, retu
 from sweeps.costs import cost_rows
 from sweeps.measures import measure_rows, watch_of
 from sweeps.pages import data_uri, picture_uri, settings_in_rows, write_page
+from sweeps.refinement_page import farthest_clouds, refinement_rows, refinement_summary
 from sweeps.trial_files import TrialFiles, read_trial
 
 VIDEO_BYTES = 3_400_000
@@ -64,6 +65,9 @@ def page_content(files: TrialFiles) -> dict[str, Any]:
         "returns": _returns(result),
         "watch": watch_of(files),
         "measures": measure_rows(files),
+        "refinement": refinement_summary(files),
+        "refinements": refinement_rows(files),
+        "drifted_at": f"{farthest[1].steps:,}" if (farthest := farthest_clouds(files)) else None,
         "fidelity": _fidelity(files.student.get("fidelity", {})),
         "student": _student(files.student),
         "frames": _frame_rows(files),

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from datamodules.errors import SettingsError
 from datamodules.tasks import Task
 from lightning_modules.settings import TeacherSettings
+from rllib_envs.refinement_settings import RefinementSettings
 from rllib_envs.settings import CollectSettings, PpoSettings, SacSettings, learning_settings
 
 EVALUATION_SEED = 1_000_000
@@ -49,6 +50,8 @@ class TrialConfig:
     """what the agent is rewarded with"""
     spread_penalty: float = 0.0
     """of an ensemble of students (model.members): the reward is their mean less this times their spread (at least 0)"""
+    refinement: RefinementSettings | None = None
+    """when the teacher is asked again during training, and what the student makes of it; empty: never"""
     evaluation_episodes: int = 10
     """episodes of the final evaluation (2 to 1000); the random policy beside it plays 100"""
     judge: bool = False
@@ -80,6 +83,8 @@ class TrialConfig:
             raise SettingsError(
                 f"last_stage is 'fit' and reward is {self.reward!r}: only a student is fitted; set reward to 'student'"
             )
+        if self.refinement is not None and self.reward != "student":
+            raise SettingsError(f"refinement is given and reward is {self.reward!r}: only a student can be refined")
 
 
 @dataclass(frozen=True)

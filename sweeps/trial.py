@@ -24,6 +24,7 @@ from rllib_envs.collect import collect_frames
 from rllib_envs.evaluate import evaluate_agent
 from rllib_envs.evaluations import EVALUATIONS, read_evaluations
 from rllib_envs.gl import require_gl
+from rllib_envs.refinement_check import check_strategy
 from rllib_envs.settings import learning_settings
 from rllib_envs.simulators import make_simulator
 from rllib_envs.train import train_agent
@@ -132,7 +133,7 @@ def check_trial(config: TrialConfig, unfinished: set[str]) -> None:
     require_gl()
     make_simulator(config.task).close()
     asking = {"label"}
-    if config.reward == "teacher" or config.judge:
+    if config.reward == "teacher" or config.judge or config.refinement:
         asking |= {"train", "evaluate"}
     if asking & unfinished:
         check_prompts(config.teacher, (*config.task.prompts.goal, *config.task.prompts.baseline))
@@ -140,6 +141,8 @@ def check_trial(config: TrialConfig, unfinished: set[str]) -> None:
     if "fit" in unfinished:
         members = check_fit(config.student, config.task.render.frame_pixels, config.fit)
         check_spread_penalty(config.spread_penalty, members, config.student)
+        if config.refinement:
+            check_strategy(config.refinement, members)
 
 
 def stages_of(config: TrialConfig) -> list[Stage]:
@@ -184,9 +187,11 @@ def stages_of(config: TrialConfig) -> list[Stage]:
                 out / "agent",
                 seed=config.seed,
                 student=out / "student" if config.reward == "student" else None,
-                teacher=config.teacher if config.reward == "teacher" else None,
+                teacher=config.teacher if config.reward == "teacher" or config.refinement else None,
                 judge=judge,
                 spread_penalty=config.spread_penalty,
+                refinement=config.refinement,
+                labels=out / "labels" if config.refinement else None,
                 report=report,
                 on_evaluation=log,
             )
@@ -215,7 +220,15 @@ def stages_of(config: TrialConfig) -> list[Stage]:
         Stage(
             "train",
             "agent",
-            {"task": task, "reward": config.reward, **learning, "judge": judged_by, **penalty, **seed},
+            {
+                "task": task,
+                "reward": config.reward,
+                **learning,
+                "judge": judged_by,
+                **penalty,
+                **({"refinement": asdict(config.refinement)} if config.refinement else {}),
+                **seed,
+            },
             train,
         ),
         Stage("evaluate", "evaluation", {"episodes": config.evaluation_episodes, "teacher": judged_by}, evaluate),
@@ -293,6 +306,8 @@ def _figures(config: TrialConfig, journal: Journal, run: Run, command: str) -> d
         "command": command,
         "mlflow": {"tracking_uri": run.tracking_uri, "run_id": run.run_id},
     }
+    if refinement := train.get("refinement"):
+        figures["refinement"], figures["query_budget"] = refinement, refinement["query_budget"]
     for name in ("true_return", "random_return", "learned_return", "score", "teacher_return"):
         if values := evaluate.get(f"{name}s"):
             figures[name] = summary(values)

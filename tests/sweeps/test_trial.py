@@ -30,6 +30,7 @@ judge: true
 collect: {{frames: 400}}
 sac: {{total_steps: 512, num_envs: 4, learning_starts: 100, batch_size: 32, hidden: [32], evaluation_every_steps: 256,
       evaluation_episodes: 2, replay_capacity: 1000}}
+refinement: {{every_steps: 256, query_budget: 8, queries: 2, audited: 3, gradient_steps: 2}}
 tracking: {{uri: "sqlite:///{out}.db", experiment: tests}}
 """
 ROOT = Path(__file__).parents[2]
@@ -109,7 +110,12 @@ def test_a_trial_killed_while_fitting_goes_on_and_is_complete(finished: Path) ->
     assert result["attempts"]["fit"] == 2
     assert result["attempts"]["collect"] == 1
     # the labels; three evaluations and the final one of 2 episodes with 25 decisions, which the teacher judges
-    assert result["teacher_queries"] == 400 + 4 * 2 * 25
+    # and the five of a refinement after 256 steps
+    assert result["teacher_queries"] == 400 + 4 * 2 * 25 + 5
+    assert result["refinement"]["teacher_queries"] == 5
+    assert result["query_budget"] == 8
+    assert (finished.parent / "trial/agent/refinements/labels/manifest.json").exists()
+    assert "The teacher, asked again" in (finished.parent / "trial/report.html").read_text()
     assert len(result["teacher_return"]["episodes"]) == len(result["successes"]) == 2
     assert result["overoptimisation"] == {}  # three evaluations are too few to tell
     assert 0 <= result["score"]["mean"] <= 1
@@ -183,6 +189,8 @@ MISTAKES: Sequence[tuple[Sequence[str], str]] = (
     (("--task.prompts.goal", "[]"), "prompts.goal is empty"),
     (("--student", "conf/student/defolt.yaml"), "conf/student/default.yaml"),
     (("--evaluation_episodes", "1"), "between 2 and 1000"),
+    (("--refinement.strategy", "spread"), "which has no spread"),
+    (("--reward", "true"), "only a student can be refined"),
 )
 
 
