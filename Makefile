@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check clean
+.PHONY: help install demo ui test check clean
 
 PYTHON := .venv/bin/python
 INSTALLED := .venv/installed
@@ -14,6 +14,11 @@ install: $(INSTALLED)  ## .venv from requirements.lock, and software GL where it
 
 demo: $(INSTALLED)  ## from a sentence to a trained agent on 2 cores, ending with one HTML page
 	$(PYTHON) -m scripts.run_trial --config conf/trials/demo.yaml
+
+STORE ?= sqlite:///runs/mlflow.db
+
+ui: $(INSTALLED)  ## all runs side by side, in MLflow on http://127.0.0.1:5000 (STORE=... for another store)
+	.venv/bin/mlflow ui --backend-store-uri $(STORE) --host 127.0.0.1 --port 5000
 
 test: $(INSTALLED)  ## the whole test suite
 	$(PYTHON) -m pytest

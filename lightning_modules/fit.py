@@ -1,6 +1,7 @@
 """Fit a student within this process, from labels to a student folder, and check beforehand that one could be."""
 
 import json
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningCLI
 
+from datamodules.differences import flatten
 from datamodules.progress import Report, silent
 from datamodules.tasks import Prompts
 from lightning_modules.fit_cli import FitCLI
@@ -24,6 +26,7 @@ def fit_student(
     report: Report,
     mlflow_run: tuple[str, str] | None = None,
     prompts: Prompts | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> FitResult:
     """Fit a student within this process; the command `scripts.fit_student` does the same from a shell.
 
@@ -35,25 +38,25 @@ def fit_student(
         report: called with batches done, batches in all, and the validation figures.
         mlflow_run: (tracking URI, run id) of a run that the caller ends; without it nothing is logged.
         prompts: the reward to learn; the labels' task says it unless given.
+        settings: settings that differ from the configuration's, as {"model": {"backbone": "resnet18"}}.
 
     Raises:
         SuiteError: before any work, for an unknown backbone, missing labels or prompts, or a folder of another fit.
     """
     tracking_uri, run_id = mlflow_run or (None, None)
-    settings: dict[str, Any] = {
+    given: dict[str, Any] = {
         "config": str(config),
+        **flatten(settings or {}),
         "seed_everything": seed,
         "data.labels": str(labels),
         "out": str(out),
         "tracking_uri": tracking_uri,
         **({} if prompts is None else {f"model.{name}": value for name, value in asdict(prompts).items()}),
     }
-    # a string goes as it is, everything else as JSON, which the parser reads as YAML
-    arguments = [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in settings.items()]
-    return FitCLI(["fit", *arguments], nullcontext(report), run_id).result
+    return FitCLI(["fit", *_arguments(given)], nullcontext(report), run_id).result
 
 
-def check_fit(config: Path, pixels: int) -> int:
+def check_fit(config: Path, pixels: int, settings: Mapping[str, Any] | None = None) -> int:
     """Check a student configuration before there are labels: its settings, its backbone, and the frames it takes.
 
     Returns the number of its members.
@@ -61,20 +64,30 @@ def check_fit(config: Path, pixels: int) -> int:
     Args:
         config: a student configuration, as conf/student/default.yaml.
         pixels: side of the frames that it will be fitted to.
+        settings: as in `fit_student`.
+
+    Returns:
+        The members of its ensemble; 1 is a single student.
 
     Raises:
         SuiteError: an unknown setting or backbone, a value out of range, or frames that the backbone cannot take.
     """
-    members: int = _CheckCLI(config, pixels).model.members
+    given = {"config": str(config), **flatten(settings or {}), "data.labels": "labels"}
+    members: int = _CheckCLI(given, pixels).model.members
     return members
+
+
+def _arguments(given: Mapping[str, Any]) -> list[str]:
+    """A string goes as it is, everything else as JSON, which the parser reads as YAML."""
+    return [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in given.items()]
 
 
 class _CheckCLI(FitCLI):
     """Does everything that a fit does up to where it would read the labels."""
 
-    def __init__(self, config: Path, pixels: int) -> None:
+    def __init__(self, given: Mapping[str, Any], pixels: int) -> None:
         self._pixels = pixels
-        super().__init__(["fit", f"--config={config}", "--data.labels=labels"], nullcontext(silent))
+        super().__init__(["fit", *_arguments(given)], nullcontext(silent))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         self.model.new_network(self._pixels, dims=(1,))  # whatever the teacher's dimension

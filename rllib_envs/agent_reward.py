@@ -14,6 +14,7 @@ from lightning_modules.reward_function import (
     RewardFunction,
     StudentReward,
     TeacherReward,
+    check_spread_penalty,
     reward_of_student,
 )
 from lightning_modules.rewards import Standardisation
@@ -35,11 +36,17 @@ def check_reward(card: AgentCard) -> AgentCard:
 
     Raises:
         UnknownNameError: there is no such reward.
-        SettingsError: the reward's student or teacher is not given, or a reward head was fitted to other prompts.
+        SettingsError: the reward's student or teacher is not given, a reward head was fitted to other prompts, or there
+            is no spread to penalise.
         DataError: the student is missing, was fitted for another task or frame size, or does not know a sentence.
     """
     if card.reward not in REWARDS:
         raise UnknownNameError("reward", card.reward, REWARDS)
+    if card.spread_penalty and card.reward != "student":
+        raise SettingsError(
+            f"spread_penalty is {card.spread_penalty} but the reward is {card.reward!r}: only an ensemble of students "
+            "has a spread; leave it out, or choose the reward 'student'"
+        )
     if card.reward == "teacher" and card.teacher is None:
         raise SettingsError("the reward is 'teacher' but no teacher is given: add --teacher conf/teacher/bundled.yaml")
     if card.reward != "student":
@@ -47,6 +54,7 @@ def check_reward(card: AgentCard) -> AgentCard:
     if card.student is None:
         raise SettingsError("the reward is 'student' but no student is given: add --student with the folder of a fit")
     student = read_card(card.student)
+    check_spread_penalty(card.spread_penalty, student.members, card.student)
     if card.task.name not in student.tasks:
         raise DataError(
             f"the student in {card.student} was fitted for {', '.join(map(repr, student.tasks))}, not "
@@ -66,7 +74,8 @@ def make_reward(card: AgentCard) -> RewardFunction | None:
     """The reward function of an agent, None for the true reward. Called in the process that runs the environment."""
     if card.reward == "student":
         assert card.student is not None, "check_reward comes first"
-        return StudentReward.load(card.student, task=card.task.name, prompts=card.task.prompts)
+        prompts, penalty = card.task.prompts, card.spread_penalty
+        return StudentReward.load(card.student, task=card.task.name, prompts=prompts, spread_penalty=penalty)
     if card.reward == "teacher":
         assert card.teacher is not None, "check_reward comes first"
         return teacher_reward(card.task, card.teacher, card.teacher_scales)

@@ -152,7 +152,7 @@ def _play_first(
 ) -> tuple[Returns, list[video.Frame]]:
     """One episode alone, with its film: a frame a decision."""
     frames: list[video.Frame] = []
-    environment = RewardVectorEnv(card.task, 1, reward)
+    environment = RewardVectorEnv(card.task, 1, reward, observations=card.observations)
 
     def film() -> None:
         frames.append(environment.render(video.SIDE)[0])
@@ -168,7 +168,7 @@ def _play_others(
     """The other episodes, side by side."""
     if not seeds:
         return Returns(())
-    environment = RewardVectorEnv(card.task, min(len(seeds), MOST_SIDE_BY_SIDE), reward)
+    environment = RewardVectorEnv(card.task, min(len(seeds), MOST_SIDE_BY_SIDE), reward, observations=card.observations)
     returns = play_episodes(environment, _policy(agent, card, environment), seeds, judges)
     environment.close()
     return returns

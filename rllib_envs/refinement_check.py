@@ -7,6 +7,7 @@ from lightning_modules.student_files import read_card
 from rllib_envs.agent_files import AgentCard
 from rllib_envs.agent_reward import load_teacher
 from rllib_envs.refinement_settings import RefinementSettings
+from rllib_envs.settings import SacSettings
 from rllib_envs.student_versions import teacher_reward
 
 
@@ -21,6 +22,11 @@ def check_refinement(card: AgentCard) -> None:
         return
     if card.reward != "student":
         raise SettingsError(f"a refinement is given and the reward is {card.reward!r}: only a student can be refined")
+    if not isinstance(card.learning, SacSettings) or card.observations != "state":
+        raise SettingsError(
+            "a refinement is given to an agent that learns by PPO or sees pixels: rewards are given again to the replay of "
+            "SAC with observations 'state' only; leave the refinement out, or choose that"
+        )
     if card.labels is None or card.teacher is None or card.student is None:
         raise SettingsError(
             "a refinement is given without labels or teacher: add --labels with the labels that the student was fitted "

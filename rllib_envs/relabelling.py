@@ -4,14 +4,14 @@ import numpy as np
 
 from lightning_modules.reward_function import RewardFunction
 from rllib_envs.finite_reward import FiniteReward
-from rllib_envs.replay import ReplayBuffer
+from rllib_envs.replay import Replay
 from rllib_envs.visits import Draw, Visited
 
 ROWS_AT_ONCE = 256
 
 
 def relabel(
-    replay: ReplayBuffer,
+    replay: Replay,
     visited: Visited,
     reward: RewardFunction,
     version: int,

@@ -10,7 +10,7 @@ from lightning_modules.settings import TeacherSettings
 from scripts.command import run
 from sweeps.audit_settings import PromptList
 
-LISTS = ("--students", "--labels")
+LISTS = ("--students", "--labels", "--trials")
 
 
 def evaluate_students(  # noqa: PLR0917  (arguments of a command)

@@ -7,6 +7,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from lightning_modules.held_out import HeldOut
+from rllib_envs.costs import QUANTILES
 from rllib_envs.evaluations import Evaluation
 from sweeps import plots
 from sweeps.measures import fallen_steps
@@ -15,11 +16,11 @@ from sweeps.statistics import Interval, mean_with_interval
 from sweeps.trial_files import TrialFiles, read_trial
 
 LEARNING_CURVE, SCATTER, TRACES, HISTOGRAM = "learning_curve", "student_against_teacher", "episode_traces", "rewards"
-STAGE_SECONDS, AGENT_SECONDS = "stage_seconds", "agent_seconds"
+STAGE_SECONDS, AGENT_SECONDS, LATENCY = "stage_seconds", "agent_seconds", "reward_latency"
 DRIFT = "drift"
-NAMES = (LEARNING_CURVE, DRIFT, SCATTER, TRACES, HISTOGRAM, STAGE_SECONDS, AGENT_SECONDS)
+NAMES = (LEARNING_CURVE, DRIFT, SCATTER, TRACES, HISTOGRAM, STAGE_SECONDS, AGENT_SECONDS, LATENCY)
 STAGES = ("collect", "label", "fit", "train", "evaluate", "report")
-COSTS = ("simulate", "render", "reward", "update", "other")
+COSTS = ("simulate", "render", "reward", "update", "refine", "other")
 
 
 def figures_of_trial(trial: Path) -> dict[str, bytes]:
@@ -41,6 +42,8 @@ def draw_figures(files: TrialFiles) -> dict[str, plots.Drawing]:
         drawings[STAGE_SECONDS] = plots.time_bars(stages)
     if costs := _known(files.training.get("costs", {}), COSTS):
         drawings[AGENT_SECONDS] = plots.time_bars(costs)
+    if latency := files.training.get("reward_latency"):
+        drawings[LATENCY] = plots.latency_histogram(latency["histogram"], [latency[name] for name in QUANTILES])
     return drawings
 
 

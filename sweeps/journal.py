@@ -24,6 +24,20 @@ class Stage:
     """the settings that decide its outcome"""
     work: Callable[[Report, Run], dict[str, Any]]
     """does it, or goes on with it, and returns its figures"""
+    adds: tuple[str, ...] = ()
+    """what it adds to its folder where others made that from the same inputs: the sentences of labels"""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What came of a stage."""
+
+    figures: dict[str, Any]
+    """what its work returned"""
+    seconds: float
+    """what that took, whoever did it"""
+    shared: str | None = None
+    """the folder that it has in common with other trials"""
 
 
 class Journal:
@@ -79,9 +93,11 @@ class Journal:
         """How often each stage was begun; where it is more than once, `seconds` holds its last attempt only."""
         return dict(self._content.get("attempts", {}))
 
-    def finish(self, stage: Stage, figures: dict[str, Any], seconds: float) -> None:
-        """Record a finished stage."""
+    def finish(self, stage: Stage, figures: dict[str, Any], seconds: float, shared: str | None = None) -> None:
+        """Record a finished stage, and the folder that it has in common with other trials."""
         entry = {"inputs": as_json(stage.inputs), "figures": as_json(figures), "seconds": round(seconds, 2)}
+        if shared:
+            entry["shared"] = shared
         self._content["stages"][stage.name] = entry
         write_json(self._path, self._content)
 
@@ -93,6 +109,10 @@ class Journal:
     def seconds(self) -> dict[str, float]:
         """Wall seconds of the finished stages, by name."""
         return {name: entry["seconds"] for name, entry in self._content["stages"].items()}
+
+    def shared(self) -> dict[str, str]:
+        """Folders that finished stages have in common with other trials, by the stage's name."""
+        return {name: entry["shared"] for name, entry in self._content["stages"].items() if "shared" in entry}
 
     def _remedy(self, stages: Sequence[Stage]) -> str:
         folders = [str(self._trial / stage.folder) for stage in stages if (self._trial / stage.folder).exists()]

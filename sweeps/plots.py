@@ -23,7 +23,13 @@ from sweeps.statistics import Interval
 # the three data colours stay apart for the common kinds of colour blindness (after Okabe and Ito).
 INK, SOFT, GRID = "#1f2933", "#5f6b7a", "#d9dee4"
 STUDENT, TEACHER, AGENT = "#0067b1", "#c2500a", "#00785f"
+PLUM, MUSTARD, ROSE, TEAL = "#7b4bb7", "#846300", "#b0336e", "#2b7a91"
+"""for things without a colour of their own, after the three above"""
 DARK = {
+    PLUM: "#bd9bf0",
+    MUSTARD: "#d6b13f",
+    ROSE: "#f086b4",
+    TEAL: "#6cc4dc",
     INK: "#e6e9ed",
     SOFT: "#9aa5b1",
     GRID: "#38424d",
@@ -77,6 +83,13 @@ class Drawing:
         body = text.index(">", start) + 1
         text = f"{text[start:body]}<style>{_dark_rules()}</style>{text[body:]}"
         return text.replace("'DejaVu Sans'", FONT).encode()
+
+    def pdf(self) -> bytes:
+        """PDF with the text as text, for a paper."""
+        stream = BytesIO()
+        with _style():
+            self._figure.savefig(stream, format="pdf", metadata={"CreationDate": None})
+        return stream.getvalue()
 
     def png(self) -> bytes:
         """PNG on white, 144 dots an inch."""
@@ -335,6 +348,27 @@ def time_bars(seconds: Mapping[str, float]) -> Drawing:
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0, labelcolor=INK)
         axes.set_xlabel("seconds")
+        return Drawing(figure)
+
+
+def latency_histogram(bins: Sequence[tuple[float, float, int]], quantiles: Sequence[float]) -> Drawing:
+    """How many calls took how long: (low, high, calls) in seconds, drawn in milliseconds on a log scale.
+
+    Vertical lines stand at the quantiles (seconds).
+    """
+    with _style():
+        figure = Figure(figsize=(WIDTH, 2.4))
+        axes = figure.subplots()
+        lows = [1000 * low for low, _, _ in bins]
+        widths = [1000 * (high - low) for low, high, _ in bins]
+        axes.bar(lows, [calls for _, _, calls in bins], width=widths, align="edge", color=STUDENT)
+        for seconds, line in zip(quantiles, ("solid", "dashed", "dotted"), strict=True):
+            axes.axvline(1000 * seconds, color=INK, linestyle=line, linewidth=1.2)
+        axes.set_xscale("log", subs=[])
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.set_title("Calls of the reward function")
+        axes.set_xlabel("milliseconds a call")
         return Drawing(figure)
 
 

@@ -19,9 +19,10 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 import mlflow
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from datamodules.differences import flatten
-from datamodules.errors import SettingsError
+from datamodules.errors import SettingsError, StoppedError
 from lightning_modules.tracking import local_artifacts
 
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # says at length that it makes tables
@@ -40,12 +41,15 @@ class Run:
         experiment: made when it does not exist; its artifacts lie beside an sqlite store, in `mlartifacts/`.
         name: the run's name in the table.
         run_id: go on with this run, as after a killed trial.
+        parent: id of the run that a new one belongs to, in the same experiment.
 
     Raises:
         SettingsError: the store cannot be reached.
     """
 
-    def __init__(self, tracking_uri: str, experiment: str, name: str, run_id: str | None = None) -> None:
+    def __init__(
+        self, tracking_uri: str, experiment: str, name: str, run_id: str | None = None, parent: str | None = None
+    ) -> None:
         try:
             artifacts = local_artifacts(tracking_uri, experiment)
             self._client = mlflow.MlflowClient(tracking_uri=tracking_uri)
@@ -56,7 +60,8 @@ class Run:
                 else self._client.create_experiment(experiment, artifact_location=artifacts)
             )
             if run_id is None:
-                run_id = self._client.create_run(experiment_id, run_name=name).info.run_id
+                tags = {MLFLOW_PARENT_RUN_ID: parent} if parent else None
+                run_id = self._client.create_run(experiment_id, run_name=name, tags=tags).info.run_id
             else:
                 self._client.update_run(run_id, status="RUNNING")
         except (MlflowException, OSError) as error:
@@ -72,7 +77,8 @@ class Run:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        status = STATUS_FINISHED if kind is None else STATUS_KILLED if kind is KeyboardInterrupt else STATUS_FAILED
+        stopped = kind is not None and issubclass(kind, KeyboardInterrupt | StoppedError)
+        status = STATUS_FINISHED if kind is None else STATUS_KILLED if stopped else STATUS_FAILED
         self._client.set_terminated(self.run_id, status=status)
 
     def log_settings(self, settings: Mapping[str, Any]) -> None:

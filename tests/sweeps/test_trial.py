@@ -7,11 +7,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pytest
+
+from datamodules.conf import read_conf
+from datamodules.errors import SettingsError
+from rllib_envs.settings import PpoSettings, SacSettings
+from sweeps.settings import TrialConfig
+from sweeps.trial import check_trial, stages_of
 
 SMALL = """
 task: {task}
@@ -79,6 +86,24 @@ def result_of(config: Path) -> dict[str, Any]:
     return content
 
 
+def test_a_spread_penalty_is_refused_before_any_work_where_nothing_has_a_spread(tmp_path: Path) -> None:
+    config = read_conf(TrialConfig, settings(tmp_path))
+    with pytest.raises(SettingsError, match=r"spread_penalty is 1\.0 but reward is 'true'"):
+        replace(config, reward="true", spread_penalty=1.0)
+    with pytest.raises(SettingsError, match=r"the student of .*quick\.yaml is a single one"):
+        check_trial(replace(config, spread_penalty=1.0), {"fit"})
+    assert not config.out.exists()
+
+
+def test_a_trial_learns_by_one_algorithm(tmp_path: Path) -> None:
+    config = read_conf(TrialConfig, settings(tmp_path))
+    with pytest.raises(SettingsError, match="sac and ppo are both given"):
+        replace(config, ppo=PpoSettings())
+    by_ppo = replace(config, sac=SacSettings(), ppo=PpoSettings(gamma=0.9))
+    stages = {stage.name: stage for stage in stages_of(by_ppo)}
+    assert stages["train"].inputs["ppo"]["gamma"] == 0.9
+
+
 @pytest.mark.slow
 def test_a_trial_killed_while_fitting_goes_on_and_is_complete(finished: Path) -> None:
     result = result_of(finished)
@@ -117,6 +142,8 @@ def test_the_run_in_mlflow_holds_curve_parameters_figures_video_and_page(finishe
     assert data.params["sac.total_steps"] == "512"
     assert data.tags["prompts.goal"] == "['pole vertically upright on top of the cart']"
     assert data.metrics["cost/teacher_queries"] == result["teacher_queries"]
+    assert data.metrics["cost/render_share"] == result["agent"]["cost_shares"]["render"]
+    assert data.metrics["cost/reward_p95_seconds"] == result["agent"]["reward_latency"]["p95"]
     assert data.metrics["final/score"] == result["score"]["mean"]
     assert len(client.get_metric_history(runs[0].info.run_id, "eval/teacher_return")) == 3
     curve = client.get_metric_history(runs[0].info.run_id, "eval/true_return")

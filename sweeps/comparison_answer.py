@@ -1,0 +1,226 @@
+"""What a comparison says, in words: the answer, the plan's gates, what to pick. Every word follows from a figure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import comb, prod
+from typing import Literal
+
+from sweeps.answer import duration, number
+from sweeps.audit_verdict import shown
+from sweeps.comparison import ArmFigures, Comparison, ratio, scores_of
+from sweeps.run_statistics import Estimate
+
+ENOUGH_SEEDS = 5
+"""fewer finished seeds of an arm on a task are called few: Agarwal et al. 2021 advise against claims from 3"""
+CHANCE = 1 / 20
+"""an order that chance alone brings about more often than this is no finding"""
+GATE_RETURN, GATE_COMPUTE = 0.9, 10.0
+"""the plan: a student's agent reaches more than 90 % of its teacher's, at more than 10 times less compute"""
+REFERENCES = ("true", "random")
+"""rewards that nobody can pick: the simulator's own is the ideal, a random one the floor"""
+NAMES = {"score": "normalised score", "true_return": "true return", "fidelity": "Spearman inside an episode"}
+
+GateWord = Literal["pass", "open", "fail"]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One of the plan's gates."""
+
+    word: GateWord
+    """open: the figure passes, its interval does not"""
+    name: str
+    figure: str
+    """with its interval"""
+    remark: str
+
+
+def figure(estimate: Estimate, digits: int | None = None) -> str:
+    """'.76', or as `number` writes it."""
+    return number(estimate.value) if digits is None else shown(estimate.value, digits)
+
+
+def interval(estimate: Estimate, digits: int | None = None) -> str:
+    """'95 % .70 to .80'."""
+    ends = [number(end) if digits is None else shown(end, digits) for end in (estimate.low, estimate.high)]
+    return f"95\N{NO-BREAK SPACE}% {ends[0]} to {ends[1]}"
+
+
+def percent(share: float) -> str:
+    """'96 %', which no line break takes apart."""
+    return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
+
+
+def digits_of(found: Comparison) -> int | None:
+    """Decimals of the figure that arms are compared by."""
+    return None if found.measure == "true_return" else 3 if found.measure == "fidelity" else 2
+
+
+def answer_of(found: Comparison) -> list[str]:
+    """The first lines of the page."""
+    files = found.files
+    if not files.finished:
+        return [f"Not known yet: of {len(files.trials)} trials none is finished."]
+    return [
+        sentence
+        for sentence in (_best(found), _order(found), *_gate_sentences(found), _few(found), _missing(found))
+        if sentence
+    ]
+
+
+def clear(found: Comparison, better: str, worse: str) -> bool:
+    """Whether the runs of one arm beat those of another by more than chance.
+
+    The interval of the probability of improvement has to lie above one half, and so many runs have to stand on both
+    sides that even a complete separation is rarer than `CHANCE`: two sets of N and M runs are separated by chance once
+    in (N + M choose N), on each task anew. Three runs against three on one task just reach it.
+    """
+    estimate = found.improvement.get((better, worse))
+    return estimate is not None and estimate.low > 0.5 and 1 / _separations(found, better, worse) <= CHANCE
+
+
+def gates_of(found: Comparison) -> list[Gate]:
+    """The plan's gates, where the sweep has a student's and a teacher's reward; else empty."""
+    arms = {arm.name: arm for arm in found.arms}
+    if found.measure == "fidelity" or not {"student", "teacher"} <= {name for name, arm in arms.items() if arm.costs}:
+        return []
+    return [gate for gate in (_return_gate(found), _compute_gate(arms["student"], arms["teacher"])) if gate]
+
+
+def pick_of(found: Comparison) -> list[str]:
+    """What to pick and why: the cheapest of those that no other beats clearly, references left out."""
+    ranked = [arm for arm in found.ranked if arm.name not in REFERENCES]
+    if len(ranked) < 2:
+        return []
+    best = ranked[0]
+    level = [arm for arm in ranked if arm is best or not clear(found, best.name, arm.name)]
+    pick = min(level, key=_compute)
+    digits = digits_of(found)
+    assert pick.overall is not None
+    assert best.overall is not None
+    worth = f"{NAMES[found.measure]} {figure(pick.overall, digits)}"
+    sentences = [f"Pick {pick.name}: {worth} at {duration(_compute(pick))} a trial."]
+    if pick is not best:
+        sentences.append(
+            f"{best.name} reaches {figure(best.overall, digits)}, which these runs cannot tell from it, at "
+            f"{duration(_compute(best))}."
+        )
+    beaten = [arm.name for arm in ranked if arm not in level]
+    if beaten:
+        sentences.append(f"Clearly beaten by {best.name}: {', '.join(beaten)}.")
+    same = [arm.name for arm in level if arm is not pick and arm is not best]
+    if same:
+        sentences.append(
+            f"These runs cannot tell {best.name} from {', '.join(same)} either, which cost more than the pick."
+        )
+    return sentences
+
+
+def _compute(arm: ArmFigures) -> float:
+    return arm.costs.compute if arm.costs else float("inf")
+
+
+def _best(found: Comparison) -> str:
+    ranked, digits = found.ranked, digits_of(found)
+    if not ranked:
+        return (
+            f"On {len(found.files.tasks)} tasks without a common scale there is no best over all: see the tasks one by "
+            "one."
+        )
+    best = ranked[0]
+    assert best.overall is not None
+    runs = sum(figures.runs for figures in best.tasks.values())
+    words = f"{NAMES[found.measure]} {figure(best.overall, digits)} ({interval(best.overall, digits)}, {runs} runs)"
+    if len(ranked) == 1:
+        return f"Only {best.name} is there: {words}; nothing finished stands beside it."
+    second = ranked[1]
+    assert second.overall is not None
+    told = (
+        "and its lead is more than chance"
+        if clear(found, best.name, second.name)
+        else f"but {_count(found, best.name, second.name)} cannot tell the two apart"
+    )
+    return (
+        f"Best: {best.name}, {words}. Second: {second.name}, {figure(second.overall, digits)} "
+        f"({interval(second.overall, digits)}), {told}."
+    )
+
+
+def _order(found: Comparison) -> str:
+    rest = found.ranked[2:]
+    digits = digits_of(found)
+    parts = [f"{arm.name} {figure(arm.overall, digits)}" for arm in rest if arm.overall]
+    return f"Then {', '.join(parts)}." if parts else ""
+
+
+def _gate_sentences(found: Comparison) -> list[str]:
+    words = {"pass": "passes", "open": "passes, with an interval that reaches below it", "fail": "fails"}
+    return [
+        f"The plan's gate \N{LEFT DOUBLE QUOTATION MARK}{gate.name}\N{RIGHT DOUBLE QUOTATION MARK} "
+        f"{words[gate.word]}: {gate.figure}."
+        for gate in gates_of(found)
+    ]
+
+
+def _few(found: Comparison) -> str:
+    if found.seeds >= ENOUGH_SEEDS:
+        return ""
+    return (
+        f"The seeds are few ({found.seeds} finished of an arm on a task): intervals from so few are too narrow, and "
+        f"{ENOUGH_SEEDS} are the least for a claim."
+    )
+
+
+def _missing(found: Comparison) -> str:
+    missing = len(found.files.trials) - len(found.files.finished)
+    if not missing:
+        return ""
+    return f"Of {len(found.files.trials)} trials {missing} did not finish: they are in none of these figures."
+
+
+def _return_gate(found: Comparison) -> Gate | None:
+    if found.measure == "true_return" and len(found.files.tasks) > 1:
+        return None
+    student, teacher = (scores_of(found.files, arm, found.measure) for arm in ("student", "teacher"))
+    share = ratio(student, teacher)
+    name = f"the student's agent reaches more than {percent(GATE_RETURN)} of the teacher's"
+    if share is None:
+        return Gate(
+            "fail", name, "not known", "both need finished runs on the same tasks, and the teacher a return above 0"
+        )
+    word: GateWord = "fail" if share.value <= GATE_RETURN else "pass" if share.low > GATE_RETURN else "open"
+    lost = "random" in {arm.name for arm in found.arms} and not clear(found, "teacher", "random")
+    return Gate(
+        word,
+        name,
+        f"{percent(share.value)} (95\N{NO-BREAK SPACE}% {percent(share.low)} to {percent(share.high)})",
+        f"mean {NAMES[found.measure]} of the final agents, tasks alike"
+        + ("; the teacher's own agents are not clearly better than those of a random reward, so it says little" * lost),
+    )
+
+
+def _compute_gate(student: ArmFigures, teacher: ArmFigures) -> Gate | None:
+    if not student.costs or not teacher.costs or student.costs.compute <= 0:
+        return None
+    times = teacher.costs.compute / student.costs.compute
+    return Gate(
+        "pass" if times > GATE_COMPUTE else "fail",
+        f"total compute is more than {GATE_COMPUTE:g} times lower",
+        f"{number(times)} times lower",
+        f"seconds from nothing to an agent: {duration(teacher.costs.compute)} with the teacher in the loop, "
+        f"{duration(student.costs.compute)} with a student, its data and its fit included; teacher queries "
+        f"{teacher.costs.queries:,.0f} and {student.costs.queries:,.0f}",
+    )
+
+
+def _separations(found: Comparison, one: str, other: str) -> int:
+    arms = {arm.name: arm for arm in found.arms}
+    tasks = arms[one].tasks.keys() & arms[other].tasks.keys()
+    counts = [(arms[one].tasks[task].runs, arms[other].tasks[task].runs) for task in tasks]
+    return prod(comb(first + second, first) for first, second in counts)
+
+
+def _count(found: Comparison, *names: str) -> str:
+    arms = {arm.name: arm for arm in found.arms}
+    runs: Sequence[int] = [sum(figures.runs for figures in arms[name].tasks.values()) for name in names]
+    return f"{runs[0]} runs against {runs[1]}"
