@@ -148,8 +148,8 @@ def claim(out: Path, card: AgentCard) -> AgentCard:
     before = AgentCard.read(out)
     wanted = replace(card, teacher_scales=before.teacher_scales)
     # the student's digest tells more than its path
-    before, wanted = (replace(each, student=None, labels=None) for each in (before, wanted))
-    difference = first_difference(before.content(), wanted.content())
+    there, here = (replace(each, student=None, labels=None).content() for each in (before, wanted))
+    difference = first_difference(there, here)
     if difference:
         raise DataError(f"{out} holds another agent: {difference}; choose another --out, or remove that folder")
     return wanted

@@ -79,7 +79,7 @@ def rewards_in_replay(checkpoint: Path) -> tuple[NDArray[np.float32], NDArray[np
 def test_a_training_with_refinements_ends_with_every_transition_rewarded_by_the_last_student(
     card: AgentCard, tmp_path: Path
 ) -> None:
-    small = replace(card, sac=replace(SAC, replay_capacity=900))  # the ring wraps before the third refinement
+    small = replace(card, learning=replace(SAC, replay_capacity=900))  # the ring wraps before the third refinement
     result = train(small, tmp_path)
     records = list(read_records(tmp_path))
     assert [record.number for record in records] == [1, 2, 3]
@@ -175,7 +175,7 @@ def test_env_runners_in_other_processes_have_the_new_student_and_late_transition
     card: AgentCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rllib_envs.training, "SECONDS_BETWEEN_CHECKPOINTS", 1e9)
-    apart = replace(card, sac=replace(SAC, num_env_runners=1, total_steps=900))
+    apart = replace(card, learning=replace(SAC, num_env_runners=1, total_steps=900))
     train(apart, tmp_path)
     (record,) = read_records(tmp_path)
     assert record.accepted
