@@ -24,8 +24,8 @@ def check_refinement(card: AgentCard) -> None:
         raise SettingsError(f"a refinement is given and the reward is {card.reward!r}: only a student can be refined")
     if not isinstance(card.learning, SacSettings) or card.observations != "state":
         raise SettingsError(
-            "a refinement is given to an agent that learns by PPO or sees pixels: only the replay of SAC on states can be "
-            "rewarded again; leave the refinement out, or choose sac with observations 'state'"
+            "a refinement is given to an agent that learns by PPO or sees pixels: only the replay of SAC on states can "
+            "be rewarded again; leave the refinement out, or choose sac with observations 'state'"
         )
     if card.labels is None or card.teacher is None or card.student is None:
         raise SettingsError(
