@@ -151,7 +151,8 @@ class AgentResult:
     steps_per_second: float
     """steps / seconds"""
     costs: dict[str, float]
-    """seconds by what they were spent on: simulate, render and reward in all processes together, update, other"""
+    """seconds by what they were spent on: simulate, render and reward in all processes together, update,
+    refine (where the student is), other"""
     teacher_queries: int
     """frames scored by the teacher itself"""
     non_finite_rewards: int = 0

@@ -6,24 +6,19 @@ refinement that has its record is taken over as it was decided. Neither Ray nor 
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.labelled_set import LabelledSet
 from datamodules.results import write_json
-from datamodules.splits import Split, episodes_of
 from lightning_modules.drift import clouds_of, drift
-from lightning_modules.fidelity import measure_fidelity
 from lightning_modules.fine_tuning import Labelled, Seen, TunableStudent
+from lightning_modules.fitted_labels import FittedLabels
 from lightning_modules.gate import Exam, Marks, why_worse
 from lightning_modules.query_choice import Candidates, choose_queries
-from lightning_modules.reward_function import Teacher, reward_of_student
-from lightning_modules.rewards import EmbeddingReward
-from lightning_modules.student_embeddings import StudentEmbeddings
-from lightning_modules.student_files import StudentCard, load_student, save_student
+from lightning_modules.reward_function import Teacher
 from rllib_envs.agent_files import AgentCard
 from rllib_envs.refined_labels import RefinedLabels
 from rllib_envs.refinement_records import (
@@ -33,8 +28,8 @@ from rllib_envs.refinement_records import (
     RefinementRecord,
     read_record,
     refinement_folder,
-    student_version,
 )
+from rllib_envs.student_versions import StudentVersions
 from rllib_envs.visits import Draw, Visits
 
 CANDIDATES = 1024
@@ -95,15 +90,13 @@ class Refiner:
             teacher: loads the teacher; called when it is first asked.
         """
         assert card.refinement is not None, "check_refinement comes first"
-        assert card.student is not None, "check_refinement comes first"
         assert card.labels is not None, "check_refinement comes first"
-        self.settings, self._student = card.refinement, card.student
-        self._card, self._out, self._draw = card, out, draw
-        self._offline = LabelledSet(str(card.labels))
-        self._decoded = self._offline.decoded  # now, so that a lack of room shows before the training
+        self.settings, self._seed, self._out, self._draw = card.refinement, card.seed, out, draw
+        self._fitted_to = FittedLabels(card.labels)
+        self.students = StudentVersions(card, out, self._fitted_to)
         self._labels = RefinedLabels(
             out / REFINEMENTS / LABELS,
-            self._offline.manifest,
+            self._fitted_to.manifest,
             {"refinement": asdict(self.settings), "seed": card.seed},
             self.settings.query_budget,
             teacher,
@@ -113,10 +106,6 @@ class Refiner:
     def queries(self) -> int:
         """Teacher queries so far, audits included."""
         return self._labels.queries
-
-    def student(self, version: int) -> Path:
-        """The folder of a version of the student; 0 is the one that the training began with."""
-        return student_version(self._out, version) if version else self._student
 
     def due(self, steps: int, done: int) -> bool:
         """Whether it is time for another refinement after `done`: not before its step, nor with nothing left to ask."""
@@ -138,7 +127,7 @@ class Refiner:
         if decided is not None:
             return decided
         started = time.perf_counter()
-        generator = np.random.default_rng([self._card.seed, number])
+        generator = np.random.default_rng([self._seed, number])
         view = self._look(number, version, visits, generator)
         looked = time.perf_counter()
         told = self._question(number, visits, view, generator)
@@ -173,8 +162,9 @@ class Refiner:
 
     def _look(self, number: int, version: int, visits: Visits, generator: np.random.Generator) -> "_View":
         """The frames visited, labelled and held out as the student sees them."""
-        student, earlier = self._load(version), self._earlier_answers(number)
-        replayed, held_out = self._replayed(generator), self._held_out()
+        student, earlier = self.students.load(version), self._earlier_answers(number)
+        replayed = self._fitted_to.drawn("train", REPLAYED, generator)
+        held_out = self._fitted_to.spread("validation", HELD_OUT)
         known = Labelled.together(replayed, earlier)
         seen, known_features = student.see(visits.frames), student.see(known.frames).features
         moved = drift(seen.features, student.see(held_out.frames).features, known_features)
@@ -206,7 +196,7 @@ class Refiner:
         after = told.exam.marks(tuned)
         worse = why_worse(told.before, after, self.settings.tolerance)
         if not worse:
-            self._save(number, tuned)
+            self.students.save(number, tuned)
         return after, worse
 
     def _needless(self, moved: float, error: float | None) -> str:
@@ -223,7 +213,7 @@ class Refiner:
         if self._labels.has(question):
             return self._labels.answers([question])
         asked = Visits(visits.states[places], visits.frames[places], visits.true_rewards[places])
-        return self._labels.ask(question, asked, self._draw, policy, self._card.seed)
+        return self._labels.ask(question, asked, self._draw, policy, self._seed)
 
     def _earlier_answers(self, number: int) -> Labelled:
         """Those of all refinements before this one."""
@@ -234,56 +224,6 @@ class Refiner:
         seen, count = view.seen, min(self.settings.queries, self._labels.affordable)
         candidates = Candidates(seen.reward[places], seen.spread[places], seen.features[places])
         return places[choose_queries(self.settings.strategy, candidates, view.known_features, count, generator)]
-
-    def _load(self, version: int) -> TunableStudent:
-        folder = self.student(version)
-        network, card = load_student(folder)
-        return TunableStudent(network, card, teacher_reward(self._card, folder, card, self._offline))
-
-    def _save(self, number: int, student: TunableStudent) -> None:
-        """With the fidelity measured anew, on episodes that decided nothing."""
-        card, test = student.card, self._rows("test")
-        labelled = self._labelled(test)
-        fidelity = measure_fidelity(
-            student.see(labelled.frames).reward,
-            student.teacher_reward(labelled.embeddings),
-            self._decoded.episode[test],
-        )
-        targets = tuple(
-            replace(target, fidelity=fidelity) if target.task == self._card.task.name else target
-            for target in card.targets
-        )
-        card = replace(card, targets=targets, fidelity=fidelity if len(targets) == 1 else card.fidelity)
-        embeddings = None
-        if card.head == "embedding":
-            embeddings = StudentEmbeddings.read(self._student, card.tasks, card.teacher.dim)
-        save_student(self.student(number), student.network, card, embeddings)
-
-    def _replayed(self, generator: np.random.Generator) -> Labelled:
-        rows = self._rows("train")
-        return self._labelled(np.sort(generator.choice(rows, min(REPLAYED, len(rows)), replace=False)))
-
-    def _held_out(self) -> Labelled:
-        rows = self._rows("validation")
-        return self._labelled(rows[np.linspace(0, len(rows) - 1, min(HELD_OUT, len(rows))).astype(np.int64)])
-
-    def _rows(self, split: Split) -> Places:
-        episode = self._decoded.episode
-        return np.flatnonzero(np.isin(episode, sorted(episodes_of(episode, split))))
-
-    def _labelled(self, rows: Places) -> Labelled:
-        return Labelled(self._decoded.frames, self._decoded.embeddings).at(rows)
-
-
-def teacher_reward(card: AgentCard, folder: Path, student: StudentCard, labels: LabelledSet) -> EmbeddingReward:
-    """What the task's prompts make of the teacher's embeddings, on the scale of a student in `folder`.
-
-    Raises DataError where the labels do not know a sentence.
-    """
-    prompts = card.task.prompts
-    scales = reward_of_student(folder, student, student.target_of(card.task.name), prompts).scales
-    goal, baseline = (labels.prompt_embeddings(sentences) for sentences in (prompts.goal, prompts.baseline))
-    return EmbeddingReward(goal, baseline, prompts.alpha, student.teacher.dims, scales)
 
 
 def _teacher_drift(exam: Exam, known: Labelled) -> float | None:

@@ -6,9 +6,9 @@ from lightning_modules.query_choice import NEEDS_MEMBERS
 from lightning_modules.student_files import read_card
 from rllib_envs.agent_files import AgentCard
 from rllib_envs.agent_reward import load_teacher
-from rllib_envs.refinement import teacher_reward
 from rllib_envs.refinement_settings import RefinementSettings
 from rllib_envs.settings import SacSettings
+from rllib_envs.student_versions import teacher_reward
 
 
 def check_refinement(card: AgentCard) -> None:
@@ -24,8 +24,8 @@ def check_refinement(card: AgentCard) -> None:
         raise SettingsError(f"a refinement is given and the reward is {card.reward!r}: only a student can be refined")
     if not isinstance(card.learning, SacSettings) or card.observations != "state":
         raise SettingsError(
-            "a refinement is given to an agent that learns by PPO or sees pixels: only the replay of SAC on states can "
-            "be rewarded again; leave the refinement out, or choose sac with observations 'state'"
+            "a refinement is given to an agent that learns by PPO or sees pixels: only the replay of SAC with "
+            "observations 'state' is rewarded again; leave the refinement out, or choose that"
         )
     if card.labels is None or card.teacher is None or card.student is None:
         raise SettingsError(

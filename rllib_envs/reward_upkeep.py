@@ -92,7 +92,7 @@ class RewardUpkeep:
 
     def _publish(self, version: int) -> None:
         """Reward all environments with a version of the student; env runners that are replaced later, too."""
-        make = partial(_make, replace(self._card, student=self._refiner.student(version)))
+        make = partial(_make, replace(self._card, student=self._refiner.students.folder(version)))
         self._reward = make()
         self._algorithm.set_reward(Reward(version, make))
         self._environment.set_reward(self._reward, version)

@@ -144,7 +144,9 @@ class Training:
         asked = SCALE_FRAMES + steps + progress.evaluation_steps if self._card.reward == "teacher" else 0
         asked += progress.judge_queries
         refinement = None if self._upkeep is None else self._upkeep.result(progress)
-        asked += refinement["teacher_queries"] if refinement else 0
+        if refinement is not None:
+            asked += refinement["teacher_queries"]
+            costs["refine"] = round(progress.refine + progress.relabel, 2)
         # env runners in other processes spend their seconds beside this one's
         costs["other"] = round(max(0.0, progress.seconds - sum(costs.values())), 2)
         calls = Latencies(tuple(progress.reward_calls))

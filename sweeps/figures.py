@@ -20,7 +20,7 @@ STAGE_SECONDS, AGENT_SECONDS, LATENCY = "stage_seconds", "agent_seconds", "rewar
 DRIFT = "drift"
 NAMES = (LEARNING_CURVE, DRIFT, SCATTER, TRACES, HISTOGRAM, STAGE_SECONDS, AGENT_SECONDS, LATENCY)
 STAGES = ("collect", "label", "fit", "train", "evaluate", "report")
-COSTS = ("simulate", "render", "reward", "update", "other")
+COSTS = ("simulate", "render", "reward", "update", "refine", "other")
 
 
 def figures_of_trial(trial: Path) -> dict[str, bytes]:

@@ -89,6 +89,7 @@ def test_a_training_with_refinements_ends_with_every_transition_rewarded_by_the_
     assert result.refinement["made"] == result.refinement["accepted"] == 3
     assert result.teacher_queries == result.refinement["teacher_queries"] == 40
     assert result.refinement["query_budget"] == 40
+    assert result.costs["refine"] > 0
     assert read_json(tmp_path / "result.json")["refinement"] == result.refinement
     # refined at 512, 1024 and 1536 decisions, evaluated after 0, 1024 and all
     assert [line["reward_version"] for line in lines_of(tmp_path)] == [0, 2, 3]

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import rllib_envs.refinement
 from datamodules.errors import DataError, SettingsError
 from datamodules.labelled_set import LabelledSet
 from datamodules.shards import read_samples, verify
@@ -16,11 +15,12 @@ from lightning_modules.reward_function import StudentReward
 from lightning_modules.student_files import load_student, read_card
 from lightning_modules.teacher import ClipTeacher
 from rllib_envs.agent_files import AgentCard
-from rllib_envs.refinement import Refiner, teacher_reward
+from rllib_envs.refinement import Refiner
 from rllib_envs.refinement_check import check_refinement
 from rllib_envs.refinement_records import latest_student, read_record, read_records, refinement_folder
 from rllib_envs.refinement_settings import RefinementSettings
 from rllib_envs.simulators import make_simulator
+from rllib_envs.student_versions import teacher_reward
 from rllib_envs.visits import StateDrawer, Visits
 from tests.lightning_modules.clips import write_clip
 from tests.rllib_envs.refinable import REFINEMENT, TASK, refinable
@@ -105,7 +105,7 @@ def test_ensembles_and_embedding_heads_are_refined_again_and_again(
     assert first.accepted
     assert second.accepted
     assert second.held_out_error_before == first.held_out_error_after  # it went on from the first one's student
-    student = StudentReward.load(refining.student(2), "torch", task=TASK.name, prompts=TASK.prompts)
+    student = StudentReward.load(refining.students.folder(2), "torch", task=TASK.name, prompts=TASK.prompts)
     assert student.members(visits.frames).shape == (60, 2)
 
 
@@ -136,7 +136,7 @@ def test_a_refinement_that_has_spent_the_budget_is_still_due_after_a_stop(
     card: AgentCard, visits: Visits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(rllib_envs.refinement, "why_worse", kill)
+        patch.setattr("rllib_envs.refinement.why_worse", kill)
         with pytest.raises(KilledError):
             refiner(card, tmp_path, query_budget=14).refine(1, 0, 512, visits)
     again = refiner(card, tmp_path, query_budget=14)
@@ -183,12 +183,21 @@ def test_below_the_thresholds_the_teacher_is_only_asked_for_the_audit(
     assert record.asked == 10
 
 
-@pytest.mark.parametrize("moment", ["choose_queries", "why_worse", "save_student", "clouds_of", "write_json"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "refinement.choose_queries",
+        "refinement.why_worse",
+        "student_versions.save_student",
+        "refinement.clouds_of",
+        "refinement.write_json",
+    ],
+)
 def test_a_refinement_killed_anywhere_loses_and_doubles_nothing(
     card: AgentCard, visits: Visits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(rllib_envs.refinement, moment, kill)
+        patch.setattr(f"rllib_envs.{moment}", kill)
         with pytest.raises(KilledError):
             refiner(card, tmp_path).refine(1, 0, 512, visits)
     before = asked_of(tmp_path)
