@@ -26,8 +26,8 @@ from rllib_envs.evaluate import evaluate_agent
 from rllib_envs.evaluations import EVALUATIONS, read_evaluations
 from rllib_envs.gl import require_gl
 from rllib_envs.refinement_check import check_strategy
-from rllib_envs.settings import learning_settings
 from rllib_envs.scores import normalised_score
+from rllib_envs.settings import learning_settings
 from rllib_envs.simulators import make_simulator
 from rllib_envs.train import train_agent
 from sweeps.costs import cost_metrics
