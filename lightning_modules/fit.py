@@ -13,6 +13,7 @@ from pytorch_lightning.cli import LightningCLI
 from datamodules.differences import flatten
 from datamodules.progress import Report, silent
 from datamodules.tasks import Prompts
+from lightning_modules.fit_callbacks import OnEpoch
 from lightning_modules.fit_cli import FitCLI
 from lightning_modules.fit_export import FitResult
 
@@ -27,6 +28,7 @@ def fit_student(
     mlflow_run: tuple[str, str] | None = None,
     prompts: Prompts | None = None,
     settings: Mapping[str, Any] | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> FitResult:
     """Fit a student within this process; the command `scripts.fit_student` does the same from a shell.
 
@@ -39,6 +41,8 @@ def fit_student(
         mlflow_run: (tracking URI, run id) of a run that the caller ends; without it nothing is logged.
         prompts: the reward to learn; the labels' task says it unless given.
         settings: settings that differ from the configuration's, as {"model": {"backbone": "resnet18"}}.
+        on_epoch: called after each epoch with the share of the batches done and the validation's Spearman inside an
+            episode.
 
     Raises:
         SuiteError: before any work, for an unknown backbone, missing labels or prompts, or a folder of another fit.
@@ -53,7 +57,7 @@ def fit_student(
         "tracking_uri": tracking_uri,
         **({} if prompts is None else {f"model.{name}": value for name, value in asdict(prompts).items()}),
     }
-    return FitCLI(["fit", *_arguments(given)], nullcontext(report), run_id).result
+    return FitCLI(["fit", *_arguments(given)], nullcontext(report), run_id, on_epoch=on_epoch).result
 
 
 def check_fit(config: Path, pixels: int, settings: Mapping[str, Any] | None = None) -> int:

@@ -3,7 +3,7 @@
 import logging
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,12 +49,17 @@ def _checkpoint(folder: Path, name: str, **settings: Any) -> ModelCheckpoint:
     )
 
 
+OnEpoch = Callable[[float, float], None]
+"""Called with the share of the batches done and the validation's Spearman inside an episode."""
+
+
 class FitProgress(Callback):
     """Reports batches and the validation figures, keeps those of each epoch, counts seconds and epochs across stops."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_epoch: OnEpoch | None = None) -> None:
         """Say nothing until `report` is set."""
         self.report: Report = silent
+        self._on_epoch = on_epoch
         self.seconds = 0.0
         self.epochs = 0
         self.curves: list[dict[str, float]] = []
@@ -89,6 +94,9 @@ class FitProgress(Callback):
             "" if spearman is None else f", validation Spearman {float(spearman):.3f}"
         )
         self.report(trainer.global_step, self._total, self._note)
+        within = trainer.callback_metrics.get("student/validation_spearman_within_episode")
+        if self._on_epoch is not None and within is not None:
+            self._on_epoch(trainer.global_step / self._total, float(within))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """All done, also where early stopping left batches out."""

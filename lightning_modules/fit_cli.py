@@ -22,6 +22,7 @@ from datamodules.storage import is_address
 from datamodules.tasks import Prompts
 from lightning_modules.fit_callbacks import (
     FitProgress,
+    OnEpoch,
     best_checkpoint,
     checkpoint_path,
     last_checkpoint,
@@ -67,6 +68,7 @@ class FitCLI(LightningCLI):
         progress: AbstractContextManager[Report],
         run_id: str | None = None,
         reading: AbstractContextManager[Report] = SILENT,
+        on_epoch: OnEpoch | None = None,
     ) -> None:
         """Run the command line `arguments`, as ['fit', '--config=...'], showing its progress.
 
@@ -75,10 +77,11 @@ class FitCLI(LightningCLI):
             progress: entered when the fit begins.
             run_id: an MLflow run of the caller's, in the store `--tracking_uri`.
             reading: entered before that, where labels are read first.
+            on_epoch: called after each epoch, as `fit_student` says.
         """
         self._progress, self._run_id, self._reading = progress, run_id, reading
         self._logger: FitLogger | None = None
-        self._clock = FitProgress()
+        self._clock = FitProgress(on_epoch)
         with quiet_lightning():
             super().__init__(
                 StudentModule,

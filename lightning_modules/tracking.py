@@ -48,6 +48,7 @@ class FitLogger(MLFlowLogger):
                 run_id=run_id,
             )
         self._ends_run = run_id is None
+        self._warned = False
 
     def begin(self, resumed: bool) -> None:
         """Open the run; a resumed fit goes on with the latest run of its folder, where the store has one.
@@ -68,6 +69,15 @@ class FitLogger(MLFlowLogger):
         mine = f'tags.{FOLDER_TAG} = "{(self.tags or {})[FOLDER_TAG]}"'
         runs = self._mlflow_client.search_runs([found.experiment_id], mine, order_by=["start_time DESC"], max_results=1)
         return runs[0].info.run_id if runs else None
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """A point of the fit's curves, which the student's folder holds as well: a lost store is a warning, once."""
+        try:
+            super().log_metrics(metrics, step)
+        except Exception as error:  # as in `register`
+            if not self._warned:
+                log.warning(f"the fit's curves are not kept in {self._tracking_uri} ({str(error).splitlines()[0]})")
+            self._warned = True
 
     def log_fit(self, settings: Mapping[str, Any], prompts: Mapping[str, Prompts], config: Path) -> None:
         """Log what is to be fitted: settings as parameters, each task's prompts as tags, the configuration file."""

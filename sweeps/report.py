@@ -101,10 +101,7 @@ def _tiles(files: TrialFiles) -> list[tuple[str, str, str]]:
     """(figure, name, remark) of the handful of figures that matter most."""
     result, tiles = files.result, []
     if agent := result.get("true_return"):
-        most = files.highest_return
-        tiles.append(
-            (number(agent["mean"]), "true return", f"of at most {number(most)}" if most else "mean of an episode")
-        )
+        tiles.append((number(agent["mean"]), "true return", _scale_of_returns(files.agent.get("task"))))
     if random := result.get("random_return"):
         tiles.append((number(random["mean"]), "random policy", "true return, for scale"))
     within = files.student.get("fidelity", {}).get("spearman_within_episode")
@@ -115,6 +112,15 @@ def _tiles(files: TrialFiles) -> list[tuple[str, str, str]]:
     if (seconds := total_seconds(result)) is not None:
         tiles.append((duration(seconds), "from start to end", "on this machine"))
     return tiles
+
+
+def _scale_of_returns(task: Mapping[str, Any] | None) -> str:
+    """What a true return is to be held against."""
+    if task is None:
+        return "mean of an episode"
+    if ends := task.get("score_range"):  # where the best frame ends the episode, no episode is full of them
+        return f"the task's reference is {number(ends[1])}"
+    return f"of at most {number(task['reward_per_frame'][1] * task['episode_frames'])}"
 
 
 def _fidelity(fidelity: Mapping[str, float | None]) -> list[tuple[str, str, str]]:

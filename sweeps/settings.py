@@ -88,6 +88,59 @@ class TrialConfig:
 
 
 @dataclass(frozen=True)
+class Range:
+    """Numbers to search between."""
+
+    low: float
+    """the lowest"""
+    high: float
+    """the highest (above low)"""
+    log: bool = False
+    """whether factors count and not differences, as for learning rates (low above 0)"""
+    integer: bool = False
+    """whether only whole numbers are drawn"""
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise SettingsError(
+                f"low is {self.low} and high is {self.high}: low must lie below high, and above 0 where log is set"
+            )
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """Values that are drawn where earlier trials did well, in place of a grid."""
+
+    space: dict[str, Range | list[Any]]
+    """settings of a trial and what they are drawn from, as {sac.actor_lr: {low: 1e-4, high: 1e-2, log: true},
+    sac.batch_size: [128, 256]}"""
+    samples: int = 20
+    """trials of the search (2 to 100000)"""
+    confirm_seeds: tuple[int, ...] = (100, 101, 102, 103, 104)
+    """seeds that the search never sees, on which its winner is set against the base"""
+    grace: float = 0.3
+    """share of a trial before which it is not ended early; a third of those that reach it, and later points, go on
+    (above 0 to 1; 1: no trial is ended early)"""
+    seed: int = 0
+    """seed of the draws"""
+
+    def __post_init__(self) -> None:
+        if not self.space:
+            raise SettingsError("search.space is empty: name a setting, as {sac.gamma: {low: 0.9, high: 0.999}}")
+        if not 2 <= self.samples <= 100_000:
+            raise SettingsError(f"search.samples is {self.samples}: it must lie between 2 and 100000")
+        if not 0.0 < self.grace <= 1.0:
+            raise SettingsError(f"search.grace is {self.grace}: it must lie above 0 and not above 1")
+        if not self.confirm_seeds or len(set(self.confirm_seeds)) < len(self.confirm_seeds):
+            raise SettingsError(
+                f"search.confirm_seeds is {list(self.confirm_seeds)}: give at least one seed, and each once"
+            )
+        for key, values in self.space.items():
+            if not isinstance(values, Range) and not all(isinstance(value, str | int | float) for value in values):
+                raise SettingsError(f"search.space.{key} is {values}: a list may hold numbers, words and truth values")
+
+
+@dataclass(frozen=True)
 class SweepConfig:
     """Many trials that answer one question: a trial, and what is varied in it."""
 
@@ -103,6 +156,8 @@ class SweepConfig:
     grid: dict[str, list[Any] | dict[str, Any]]
     """settings of a trial and their values, each with each, as {reward: [true, student], sac.gamma: [.99], seed: [0,
     1]}: a list, or names with values; a group such as `task` takes files of conf/, too"""
+    search: SearchSettings | None = None
+    """values that are drawn, with a grid that only sets others; empty: a grid alone"""
     cpus_per_trial: float = 1.0
     """CPU slots of a trial (above 0 to 1024); as many trials run at once as the machine or cluster has slots for"""
     gpus_per_trial: float | None = None
@@ -121,6 +176,13 @@ class SweepConfig:
             raise SettingsError(f"name is {self.name!r}: give a word that can name a folder, as 'rewards'")
         if not self.question.strip():
             raise SettingsError("question is empty: say in a sentence what the sweep is to answer")
+        varied = [key for key, values in self.grid.items() if len(values) > 1]
+        if self.search is not None and varied:
+            raise SettingsError(
+                f"grid.{varied[0]} has several values and search is given: draw it in search.space, or leave one value"
+            )
+        if self.search is not None and self.base.seed in self.search.confirm_seeds:
+            raise SettingsError(f"search.confirm_seeds holds {self.base.seed}, the seed of the search: take others")
         for name, value, low, high in (
             ("cpus_per_trial", self.cpus_per_trial, 0.01, 1024),
             ("gpus_per_trial", self.gpus_per_trial or 0, 0, 64),

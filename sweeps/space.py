@@ -94,6 +94,13 @@ def known_keys() -> dict[str, Any]:
     return dict(_keys(TrialConfig, ""))
 
 
+def check_key(key: str, place: str) -> None:
+    """Raise UnknownNameError, naming the closest ones, unless a trial has this setting; the fit knows its own."""
+    known = known_keys()
+    if key not in known and not key.startswith("fit."):
+        raise UnknownNameError(f"setting in {place}", key, [*known, "fit.model.backbone", "fit.data.data_fraction"])
+
+
 def _keys(kind: type, prefix: str) -> Iterator[tuple[str, Any]]:
     hints = get_type_hints(kind)
     for field in fields(kind):
@@ -114,8 +121,7 @@ def _without_none(hint: Any) -> Any:
 def _choices(key: str, values: Sequence[Any] | Mapping[str, Any]) -> list[tuple[str, Any]]:
     """(label, value) of each value of a setting."""
     kinds = known_keys()
-    if key not in kinds and not key.startswith("fit."):
-        raise UnknownNameError("setting in grid", key, [*kinds, "fit.model.backbone", "fit.data.data_fraction"])
+    check_key(key, "grid")
     if not values:
         raise SettingsError(f"grid.{key} has no values: give at least one, as {key}: [1]")
     if isinstance(values, Mapping):

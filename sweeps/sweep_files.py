@@ -120,6 +120,16 @@ def read_trials(folders: Sequence[Path], out: Path, question: str) -> SweepFiles
     return SweepFiles(out, out.name, question, tuple(compared), trials, {}, "")
 
 
+def final_value(path: Path) -> float:
+    """The one figure of a finished trial's `result.json` that a search raises: its score, else its true return, else
+    its student's Spearman inside an episode."""
+    result = read_json(path)
+    for key in ("score", "true_return"):
+        if key in result:
+            return float(result[key]["mean"])
+    return float(result["student"]["spearman_within_episode"])
+
+
 def arm_name(values: Mapping[str, str]) -> str:
     """'student', or 'gamma 0.9, tau 0.01' where more than one setting is compared."""
     if len(values) <= 1:

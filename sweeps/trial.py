@@ -15,6 +15,7 @@ import numpy as np
 from datamodules.manifest import read_manifest
 from datamodules.progress import ProgressDisplay, Report
 from datamodules.results import write_result
+from datamodules.tasks import Task
 from lightning_modules.fit import check_fit, fit_student
 from lightning_modules.labelling import label_frames
 from lightning_modules.reward_function import check_spread_penalty
@@ -25,6 +26,7 @@ from rllib_envs.evaluate import evaluate_agent
 from rllib_envs.evaluations import EVALUATIONS, read_evaluations
 from rllib_envs.gl import require_gl
 from rllib_envs.refinement_check import check_strategy
+from rllib_envs.scores import normalised_score
 from rllib_envs.settings import learning_settings
 from rllib_envs.simulators import make_simulator
 from rllib_envs.train import train_agent
@@ -50,6 +52,7 @@ AGENT_FIGURES = (
     "peak_memory_gib",
     "peak_gpu_memory_gib",
 )
+SPOOL = "mlflow.spool"
 UNITS = {
     "collect": "frames",
     "label": "frames",
@@ -60,13 +63,23 @@ UNITS = {
 }
 
 
-def run_trial(config: TrialConfig, command: str, check: Callable[[], None] = lambda: None) -> Path:
+Progress = Callable[[float, float], None]
+"""Called with the share of a trial's last stage that is done, 0 to 1, and the figure that it has reached."""
+
+
+def run_trial(
+    config: TrialConfig,
+    command: str,
+    check: Callable[[], None] = lambda: None,
+    progress: Progress = lambda share, value: None,
+) -> Path:
     """Run a trial, or go on with one that was stopped.
 
     Args:
         config: every setting of every stage.
         command: the command that reproduces the trial, kept in the result and on the page.
         check: called over and over while it runs; what it raises stops the trial, which can be gone on with later.
+        progress: called at each evaluation of the agent, or after each epoch of a fit that is the last stage.
 
     Returns:
         The path of `result.json`; `report.html` lies beside it.
@@ -75,7 +88,7 @@ def run_trial(config: TrialConfig, command: str, check: Callable[[], None] = lam
         SuiteError: a mistake in the settings, found before any work starts.
     """
     journal = Journal(config.out)
-    stages = stages_of(config)
+    stages = stages_of(config, progress)
     unfinished = journal.unfinished(stages)
     check_trial(config, {stage.name for stage in unfinished})
 
@@ -83,7 +96,14 @@ def run_trial(config: TrialConfig, command: str, check: Callable[[], None] = lam
     name = config.out.name if tracking.parent else f"{config.task.name} {config.reward} seed {config.seed}"
     shared = shared_stages(config.shared, config.out, stages)
     with (
-        Run(tracking.uri, tracking.experiment, name, journal.run_id, tracking.parent) as run,
+        Run(
+            tracking.uri,
+            tracking.experiment,
+            name,
+            journal.run_id,
+            parent=tracking.parent,
+            spool=config.out / SPOOL,
+        ) as run,
         ProgressDisplay({stage.name: UNITS[stage.name] for stage in stages} | {"report": UNITS["report"]}) as display,
     ):
         journal.run_id = run.run_id
@@ -145,7 +165,7 @@ def check_trial(config: TrialConfig, unfinished: set[str]) -> None:
             check_strategy(config.refinement, members)
 
 
-def stages_of(config: TrialConfig) -> list[Stage]:
+def stages_of(config: TrialConfig, progress: Progress = lambda share, value: None) -> list[Stage]:
     """The stages this trial's reward needs: only the student's reward needs frames, labels and a fit."""
     out, task = config.out, asdict(config.task)
     unseen = ("prompts", "success_reward", "score_range")  # no frame changes
@@ -169,6 +189,7 @@ def stages_of(config: TrialConfig) -> list[Stage]:
             mlflow_run=(run.tracking_uri, run.run_id),
             prompts=config.task.prompts,
             settings=config.fit,
+            on_epoch=progress if config.last_stage == "fit" else None,
         )
         run.log_file(write_student_page(out / "student", [read_manifest(out / "labels")]), "student")
         return asdict(fitted)
@@ -178,6 +199,8 @@ def stages_of(config: TrialConfig) -> list[Stage]:
             kinds = [kind for kind in evaluation if kind.endswith("_returns")]
             means = {f"eval/{kind[:-1]}": float(np.mean(evaluation[kind])) for kind in kinds}
             run.log_metrics({**means, "eval/updates": evaluation["updates"]}, evaluation["steps"])
+            share = min(1.0, evaluation["steps"] / config.sac.total_steps)
+            progress(share, _worth(config.task, means["eval/true_return"]))
 
         return asdict(
             train_agent(
@@ -335,6 +358,12 @@ def _final_measures(figures: Mapping[str, Any]) -> dict[str, float]:
     if "area_under_curve" in figures:
         measures["area_under_curve"] = figures["area_under_curve"]
     return {f"final/{name}": value for name, value in measures.items()}
+
+
+def _worth(task: Task, true_return: float) -> float:
+    """The normalised score where the task has one."""
+    score = normalised_score(task, true_return)
+    return true_return if score is None else score
 
 
 def _decisive(teacher: TeacherSettings) -> dict[str, Any]:

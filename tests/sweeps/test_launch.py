@@ -15,8 +15,9 @@ import pytest
 
 from datamodules.conf import read_conf
 from datamodules.errors import DataError, SettingsError
-from sweeps.launch import check_trials, launch_sweep, resources_of
+from sweeps.launch import check_trials, launch_sweep
 from sweeps.settings import SweepConfig
+from sweeps.slots import resources_of
 from sweeps.space import trials_of
 
 ROOT = Path(__file__).parents[2]

@@ -84,6 +84,13 @@ def test_what_the_evaluation_measured_is_on_the_page(path: Path) -> None:
     assert "95 % interval over episodes 60.2 to 68.0 64.5" in text
 
 
+def test_a_true_return_is_held_against_the_highest_one_or_against_the_tasks_reference(path: Path, trial: Path) -> None:
+    assert "true return of at most 1,000" in Page(path).text
+
+    change(trial / "agent/agent.json", lambda card: card["task"].update(score_range=[-4.1, 90.0]))
+    assert "true return the task's reference is 90" in Page(write_report(trial)).text
+
+
 def test_an_over_optimised_agent_is_flagged_in_words_and_on_its_learning_curve(path: Path, trial: Path) -> None:
     fall = {"peak_steps": 6000, "fallen_steps": 10_500, "gold_peak": 512.0, "gold_fallen": 305.0}
     fall |= {"proxy_peak": 10.0, "proxy_fallen": 45.0}

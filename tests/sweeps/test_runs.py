@@ -1,11 +1,22 @@
 """Runs against a real sqlite store, read back with MLflow's own client."""
 
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import urlopen
 
 import mlflow
 import pytest
+from mlflow.exceptions import MlflowException
 
 from datamodules.errors import SettingsError
+from sweeps import run_spool
 from sweeps.runs import PARAMETER_CHARACTERS, Run
 
 
@@ -62,3 +73,88 @@ def test_going_on_with_a_run_makes_no_second_one(store: str) -> None:
 def test_a_server_that_does_not_answer_is_named() -> None:
     with pytest.raises(SettingsError, match=r"http://127\.0\.0\.1:9'.*local store"):
         Run("http://127.0.0.1:9", "question", "lost")
+
+
+@contextmanager
+def server(folder: Path, port: int) -> Iterator[str]:
+    """A real tracking server over a store that exists, in a process of its own."""
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    more = ["--artifacts-destination", f"{folder}/served", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    address = f"http://127.0.0.1:{port}"
+    process = subprocess.Popen(
+        [*command, *more], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + 200
+        while not answers(f"{address}/health"):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        yield address
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def answers(address: str) -> bool:
+    try:
+        with urlopen(address, timeout=5) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.mark.slow
+def test_a_server_that_goes_away_stops_nothing_and_gets_its_records_later(
+    store: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_spool, "SECONDS_BETWEEN_TRIES", 0.0)
+    port, spool, note = free_port(), tmp_path / "mlflow.spool", tmp_path / "note.txt"
+    note.write_text("kept")
+    with server(folder, port) as address:
+        run = Run(address, "spooled", "spooled", spool=spool)
+        run.log_metrics({"eval/true_return": 1.0}, step=0)
+        assert not spool.exists()
+    with run:
+        run.log_metrics({"eval/true_return": 2.0}, step=100)
+        run.set_tags({"task": "cartpole"})
+        run.log_settings({"sac": {"gamma": 0.9}})
+        run.log_file(note, "notes")
+        run.log_image("curve", b"png bytes")
+    assert len(spool.read_text().splitlines()) == 6  # the end, too
+    with server(folder, port) as address:
+        with Run(address, "spooled", "spooled", run.run_id, spool=spool):
+            assert not spool.exists()
+        client = mlflow.MlflowClient(tracking_uri=address)
+        history = client.get_metric_history(run.run_id, "eval/true_return")
+        assert [(point.step, point.value) for point in history] == [(0, 1.0), (100, 2.0)]
+        read = client.get_run(run.run_id)
+        assert (read.data.tags["task"], read.data.params, read.info.status) == (
+            "cartpole",
+            {"sac.gamma": "0.9"},
+            "FINISHED",
+        )
+        assert {item.path for item in client.list_artifacts(run.run_id)} == {"notes", "figures"}
+
+
+def test_a_record_that_the_store_refuses_is_an_error_once(store: str, tmp_path: Path) -> None:
+    spool = tmp_path / "mlflow.spool"
+    with Run(store, "refused", "refused", spool=spool) as run:
+        run.log_settings({"gamma": 0.9})
+        with pytest.raises(MlflowException, match="gamma"):
+            run.log_settings({"gamma": 0.5})
+        run.log_metrics({"final/score": 1.0})
+    assert not spool.exists()
+
+
+def test_a_child_knows_its_parent(store: str) -> None:
+    with Run(store, "family", "parent") as parent, Run(store, "family", "child", parent=parent.run_id) as child:
+        pass
+    tags = mlflow.MlflowClient(tracking_uri=store).get_run(child.run_id).data.tags
+    assert tags["mlflow.parentRunId"] == parent.run_id

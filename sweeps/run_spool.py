@@ -1,0 +1,62 @@
+"""Records that a lost MLflow store did not take, a line each in a file, until it takes them."""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from datamodules.whole_files import plain_when_full
+
+SECONDS_BETWEEN_TRIES = 60.0
+"""so that a store that is down costs a training a few seconds a minute at most"""
+log = logging.getLogger(__name__)
+
+Deliver = Callable[[str, dict[str, Any]], None]
+"""Called with what to do and its arguments; raises what `is_lost` knows where the store cannot be reached."""
+
+
+class Spool:
+    """Delivers records, or keeps those that cannot be delivered and all that come after them, in order."""
+
+    def __init__(self, path: Path | None, deliver: Deliver, is_lost: Callable[[Exception], bool]) -> None:
+        """Args: path: where to keep them; what is there is delivered first. None: a record that is lost is an error."""
+        self._path, self._deliver, self._is_lost = path, deliver, is_lost
+        self._tried = -SECONDS_BETWEEN_TRIES
+
+    def send(self, call: str, **arguments: Any) -> None:
+        """Deliver a record now, or keep it."""
+        if self._path is None:
+            self._deliver(call, arguments)
+            return
+        with plain_when_full(self._path), self._path.open("a") as stream:
+            stream.write(json.dumps({"call": call, **arguments}) + "\n")
+        if time.monotonic() - self._tried >= SECONDS_BETWEEN_TRIES:
+            self.flush()
+
+    def flush(self) -> bool:
+        """Deliver what was kept; returns whether nothing is left. A record that the store refuses is an error, once."""
+        if self._path is None or not self._path.exists():
+            return True
+        lines = self._path.read_text().splitlines(keepends=True)
+        while lines:
+            record = json.loads(lines[0])
+            try:
+                self._deliver(record.pop("call"), record)
+            except Exception as error:
+                lost = self._is_lost(error)
+                self._path.write_text("".join(lines if lost else lines[1:]))
+                if not lost:
+                    raise
+                self._note(error)
+                return False
+            del lines[0]
+        self._path.unlink()
+        self._tried = -SECONDS_BETWEEN_TRIES
+        return True
+
+    def _note(self, error: Exception) -> None:
+        self._tried = time.monotonic()
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        log.warning(f"MLflow does not answer ({reason}): its records wait in {self._path}, and the work goes on")

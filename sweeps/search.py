@@ -1,0 +1,212 @@
+"""A search in place of a grid: drawn where earlier trials did well, poor trials ended early, the winner confirmed.
+
+Draws are those of Optuna's TPE (Bergstra et al. 2011), early ends those of ASHA (Li et al. 2020) as Ray Tune has it. A
+winner of many trials is partly luck, so it is set against the base on seeds that the search never saw: those trials are
+what the sweep's page compares. `search.journal` is Optuna's own memory, and all that a search started again needs.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import optuna
+import yaml
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+from ray.tune.schedulers import AsyncHyperBandScheduler
+from ray.tune.search.optuna import OptunaSearch
+
+from datamodules.differences import as_json
+from datamodules.errors import DataError
+from datamodules.results import write_atomically
+from sweeps.settings import Range, SearchSettings, SweepConfig, TrialConfig
+from sweeps.slots import PERCENT, VALUE, Drawn, Point, run_drawn
+from sweeps.space import TRIALS, SweepTrial, check_key, put, trial_config, trials_of
+
+JOURNAL, WINNER = "search.journal", "winner.yaml"
+STUDY = "search"
+FOURTHS = 3
+"""of the trials that reach a rung, one in so many goes on (Li et al. 2020 take 3 or 4)"""
+OVER = (TrialState.COMPLETE, TrialState.FAIL)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One trial of a search that is over."""
+
+    name: str
+    values: dict[str, Any]
+    value: float | None
+    """the figure that it reached; None where it failed"""
+    whole: bool
+    """whether it ran to its end"""
+
+
+def search(sweep: SweepConfig, parent: str, resources: list[dict[str, float]], command: str) -> list[Sample]:
+    """Draw and run what is left to draw; returns all samples, the best first."""
+    assert sweep.search is not None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = _storage(sweep.out)
+    done = _pick_up(sweep, storage, sweep.search.seed)
+    if done < sweep.search.samples:
+        drawn = Drawn(
+            OptunaSearch(
+                distributions(sweep.search),
+                metric=VALUE,
+                mode="max",
+                storage=storage,
+                study_name=STUDY,
+                seed=sweep.search.seed + done,
+            ),
+            AsyncHyperBandScheduler(
+                time_attr=PERCENT,
+                max_t=100,
+                grace_period=100 * sweep.search.grace,
+                reduction_factor=FOURTHS,
+                stop_last_trials=False,
+            ),
+            sweep.search.samples - done,
+            partial(sampled, sweep, parent),
+        )
+        run_drawn(sweep, drawn, resources, command, done)
+    return samples_of(sweep)
+
+
+def check_search(sweep: SweepConfig) -> list[SweepTrial]:
+    """The trials at both ends of the search's space, for all that is between them to be checked by.
+
+    Raises:
+        UnknownNameError: the space names a setting that a trial does not have.
+        SettingsError: an end is not allowed.
+    """
+    assert sweep.search is not None
+    for key in sweep.search.space:
+        check_key(key, "search.space")
+    return [
+        sampled(sweep, None, {key: _end(values, last) for key, values in sweep.search.space.items()})
+        for last in (False, True)
+    ]
+
+
+def samples_of(sweep: SweepConfig) -> list[Sample]:
+    """The samples that are over, the best whole one first."""
+    study = optuna.load_study(study_name=STUDY, storage=_storage(sweep.out))
+    found: dict[str, Sample] = {}
+    for trial in study.trials:
+        if trial.state in OVER and trial.params:
+            one = sampled(sweep, None, trial.params)
+            whole = (one.config.out / "result.json").exists()
+            if one.name not in found or trial.value is not None:  # drawn again after a failure
+                found[one.name] = Sample(one.name, dict(trial.params), trial.value, whole)
+    return sorted(found.values(), key=lambda one: (not one.whole, _below(one.value)))
+
+
+def sampled(sweep: SweepConfig, parent: str | None, point: Point) -> SweepTrial:
+    """The trial of a drawn point; the same values always have the same folder."""
+    values = {key: point[key] for key in sorted(point)}
+    digest = sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
+    return _variant(sweep, parent, f"sample_{digest}", values, {})
+
+
+def confirmations(sweep: SweepConfig, parent: str | None, winner: Mapping[str, Any]) -> list[SweepTrial]:
+    """Base and winner on the seeds that the search never saw."""
+    assert sweep.search is not None
+    return [
+        _variant(sweep, parent, f"{arm}-seed_{seed}", {**values, "seed": seed}, {"arm": arm, "seed": str(seed)})
+        for arm, values in (("base", {}), ("winner", winner))
+        for seed in sweep.search.confirm_seeds
+    ]
+
+
+def best_of(samples: list[Sample]) -> Sample:
+    """The best sample that ran to its end. DataError where none did."""
+    whole = [one for one in samples if one.whole and one.value is not None]
+    if not whole:
+        raise DataError("no trial of the search ran to its end: see the log.txt of those below trials/, then go on")
+    return whole[0]
+
+
+def write_winner(sweep: SweepConfig, winner: Sample) -> Path:
+    """The winner as a file of conf/trials, to run with any seed."""
+    config = sampled(sweep, None, winner.values).config
+    trial = replace(config, shared=None, out=Path("runs") / sweep.name, tracking=sweep.base.tracking)
+    content = {key: value for key, value in as_json(asdict(trial)).items() if value is not None}
+    drawn = ", ".join(f"{key} {value}" for key, value in winner.values.items())
+    text = f"# Found by the sweep {sweep.name}: {drawn}.\n" + yaml.safe_dump(content, sort_keys=False, width=120)
+    path = sweep.out / WINNER
+    write_atomically(path, text.encode())
+    return path
+
+
+def distributions(settings: SearchSettings) -> dict[str, BaseDistribution]:
+    """What Optuna draws from, by setting."""
+    return {key: _distribution(values) for key, values in settings.space.items()}
+
+
+def _end(values: Range | list[Any], last: bool) -> Any:
+    """The first or the last of what is drawn from."""
+    if not isinstance(values, Range):
+        return values[-1 if last else 0]
+    end = values.high if last else values.low
+    return int(end) if values.integer else end
+
+
+def _below(value: float | None) -> float:
+    return float("inf") if value is None else -value
+
+
+def _distribution(values: Range | list[Any]) -> BaseDistribution:
+    if not isinstance(values, Range):
+        return CategoricalDistribution(values)
+    if values.integer:
+        return IntDistribution(int(values.low), int(values.high), log=values.log)
+    return FloatDistribution(values.low, values.high, log=values.log)
+
+
+def _variant(
+    sweep: SweepConfig, parent: str | None, name: str, values: Mapping[str, Any], labels: dict[str, str]
+) -> SweepTrial:
+    (base,) = trials_of(replace(sweep, search=None))
+    content = json.loads(json.dumps(as_json(asdict(base.config))))
+    for key, value in values.items():
+        put(content, key, value)
+    content["out"] = str(sweep.out / TRIALS / name)
+    content["tracking"]["parent"] = parent
+    config: TrialConfig = trial_config(content, name)
+    return SweepTrial(name, labels, config)
+
+
+def _storage(out: Path) -> JournalStorage:
+    out.mkdir(parents=True, exist_ok=True)
+    return JournalStorage(JournalFileBackend(str(out / JOURNAL)))
+
+
+def _pick_up(sweep: SweepConfig, storage: JournalStorage, seed: int) -> int:
+    """Draw again what was running when the search was stopped, and what failed; returns how many samples are done."""
+    study = optuna.create_study(
+        storage=storage,
+        study_name=STUDY,
+        direction="maximize",
+        load_if_exists=True,
+        sampler=optuna.samplers.TPESampler(seed=seed),
+    )
+    done, again = set(), dict[str, dict[str, Any]]()
+    for trial in study.trials:
+        name = sampled(sweep, None, trial.params).name
+        if trial.state == TrialState.COMPLETE:
+            done.add(name)
+        elif trial.state == TrialState.RUNNING:
+            study.tell(trial.number, state=TrialState.FAIL)
+            again[name] = trial.params
+        elif trial.state == TrialState.FAIL:
+            again[name] = trial.params
+    for name, values in again.items():
+        if name not in done and values:
+            study.enqueue_trial(values, skip_if_exists=False)
+    return len(done)

@@ -1,0 +1,284 @@
+"""Trials side by side in Ray's slots: each in a process of its own, retried where it was, stopped by Ctrl-C."""
+
+import os
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from datamodules.errors import SettingsError, StoppedError, SuiteError
+from sweeps.answer import duration
+from sweeps.settings import SweepConfig
+from sweeps.space import SweepTrial
+from sweeps.sweep_files import FINISHED
+
+STOP, LOG, TUNE = "stop", "log.txt", "tune"
+SECONDS_BETWEEN_LOOKS = 1.0
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+VALUE, PERCENT = "value", "percent"
+"""what a trial of a search reports: the figure to raise, and how much of the trial is done"""
+
+Point = Mapping[str, Any]
+"""what Ray Tune hands to a trial: its name, or what was drawn for it"""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Points that a searcher draws, in place of a list of trials."""
+
+    searcher: Any
+    scheduler: Any
+    samples: int
+    trial_of: Callable[[Point], SweepTrial]
+    """the trial of a point; a function of a module, as it goes to other processes"""
+
+
+def resources_of(sweep: SweepConfig, cluster: Mapping[str, float]) -> list[dict[str, float]]:
+    """Slots of a trial, the first for the trial itself and one for each of its env runners.
+
+    Raises SettingsError where the machine or cluster has fewer: Ray would wait for them without an end.
+    """
+    gpus = sweep.gpus_per_trial
+    if gpus is None:
+        gpus = 1.0 if cluster.get("GPU", 0) >= 1 else 0.0
+    runners = sweep.base.sac.num_env_runners
+    needed = {"CPU": sweep.cpus_per_trial + runners, "GPU": gpus}
+    for kind, setting in (("CPU", "cpus_per_trial"), ("GPU", "gpus_per_trial")):
+        there = cluster.get(kind, 0.0)
+        if needed[kind] > there:
+            runners_too = f" and {runners} for its env runners" if runners and kind == "CPU" else ""
+            raise SettingsError(
+                f"{setting} is {getattr(sweep, setting)}{runners_too}: Ray has {there:g} {kind} slots here, and no "
+                "trial could ever start; lower it, or join a larger cluster with RAY_ADDRESS"
+            )
+    return [{"CPU": sweep.cpus_per_trial, "GPU": gpus}, *({"CPU": 1.0} for _ in range(runners))]
+
+
+def run_list(
+    sweep: SweepConfig, trials: Sequence[SweepTrial], resources: list[dict[str, float]], command: str, done: int
+) -> dict[str, dict[str, str]]:
+    """Run these trials as slots come free; how each of them ended, by name. `done` others are finished already."""
+    listed = Drawn(None, None, 1, partial(_listed, {trial.name: trial for trial in trials}))
+    space = {"trial": tune.grid_search([trial.name for trial in trials])}
+    return _run(sweep, listed, space, resources, command, _Lines(len(trials), done, listed.trial_of))
+
+
+def run_drawn(
+    sweep: SweepConfig, drawn: Drawn, resources: list[dict[str, float]], command: str, done: int
+) -> dict[str, dict[str, str]]:
+    """Run as many trials as are to be drawn; how each of them ended, by name."""
+    return _run(sweep, drawn, {}, resources, command, _Lines(drawn.samples, done, drawn.trial_of))
+
+
+def run_in_slot(
+    config: Point,
+    *,
+    trial_of: Callable[[Point], SweepTrial],
+    searched: bool,
+    folder: str,
+    command: str,
+    threads: int,
+    stop: str,
+) -> dict[str, Any]:
+    """One trial as Ray Tune runs it, in a process of its own.
+
+    Returns its status, and in a search its figure. A trial that was asked to stop, or whose settings are wrong, need
+    not be tried again; any other failure is raised, and Tune tries again. In a search all failures are raised: Optuna
+    then knows that there will be no figure.
+    """
+    os.chdir(folder)
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+    import torch
+
+    torch.set_num_threads(threads)
+    from sweeps.trial import run_trial
+
+    trial = trial_of(config).config
+    trial.out.mkdir(parents=True, exist_ok=True)
+    with (trial.out / LOG).open("a", buffering=1) as log, redirect_stderr(log):
+        try:
+            result = run_trial(trial, command, stop_check(Path(stop)), _report if searched else _nothing)
+            return {"status": FINISHED, "error": "", **(_final(result) if searched else {})}
+        except StoppedError:
+            if searched:
+                raise
+            return {"status": "stopped", "error": ""}
+        except SuiteError as mistake:
+            traceback.print_exc()
+            if searched:
+                raise
+            return {"status": "failed", "error": str(mistake)}
+        except Exception:
+            traceback.print_exc()
+            raise
+
+
+def stop_check(path: Path) -> Callable[[], None]:
+    """Raises StoppedError once the file is there; looks for it once a second."""
+    looked = 0.0
+
+    def check() -> None:
+        nonlocal looked
+        if time.monotonic() - looked > SECONDS_BETWEEN_LOOKS:
+            looked = time.monotonic()
+            if path.exists():
+                raise StoppedError("the sweep was asked to stop")
+
+    return check
+
+
+@contextmanager
+def stopping(path: Path) -> Iterator[None]:
+    """Let the first Ctrl-C ask all trials to stop at their next step, and the second end everything at once."""
+
+    def ask(*_: object) -> None:
+        path.touch()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        print("\nstopping: every trial ends at its next step; Ctrl-C again stops at once", file=sys.stderr, flush=True)
+
+    path.unlink(missing_ok=True)
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if path.exists():
+        raise KeyboardInterrupt
+
+
+def _run(  # noqa: PLR0917  (all of one call)
+    sweep: SweepConfig,
+    drawn: Drawn,
+    space: dict[str, Any],
+    resources: list[dict[str, float]],
+    command: str,
+    lines: "_Lines",
+) -> dict[str, dict[str, str]]:
+    folder = sweep.out.resolve()
+    shutil.rmtree(folder / TUNE, ignore_errors=True)  # its notes of an earlier start: the journals know more
+    # No logs but ours, and no change of the working folder; Ctrl-C is ours, too.
+    os.environ.update(
+        {
+            "RAY_AIR_NEW_OUTPUT": "0",
+            "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+            "RAY_CHDIR_TO_TRIAL_DIR": "0",
+            "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        }
+    )
+    searched = drawn.searcher is not None
+    trainable = tune.with_parameters(
+        run_in_slot,
+        trial_of=drawn.trial_of,
+        searched=searched,
+        folder=os.getcwd(),
+        command=command,
+        threads=sweep.threads_per_trial,
+        stop=str(folder / STOP),
+    )
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, tune.PlacementGroupFactory(resources)),
+        param_space=space,
+        tune_config=tune.TuneConfig(
+            search_alg=drawn.searcher,
+            scheduler=drawn.scheduler,
+            num_samples=drawn.samples,
+            metric=VALUE if searched else None,
+            mode="max" if searched else None,
+            reuse_actors=False,
+        ),
+        run_config=tune.RunConfig(
+            name=TUNE,
+            storage_path=str(folder),
+            failure_config=tune.FailureConfig(max_failures=sweep.retries),
+            callbacks=[lines],
+            verbose=0,
+        ),
+    )
+    with stopping(folder / STOP):
+        results = tuner.fit()
+    ended = {}
+    for result in results:
+        name = drawn.trial_of(result.config or {}).name
+        if result.error is not None:
+            ended[name] = {"status": "failed", "error": _last_line(result.error)}
+        else:
+            metrics = result.metrics or {}
+            ended[name] = {"status": str(metrics.get("status", "stopped")), "error": str(metrics.get("error", ""))}
+    return ended
+
+
+def _listed(trials: Mapping[str, SweepTrial], point: Point) -> SweepTrial:
+    return trials[point["trial"]]
+
+
+def _nothing(share: float, value: float) -> None:
+    """A trial of a list owes nobody a figure on the way."""
+
+
+def _report(share: float, value: float) -> None:
+    """Tell Ray Tune how far a trial is and how well it does; Tune may end it here."""
+    tune.report({VALUE: finite(value), PERCENT: 100 * share, "status": "ended early", "error": ""})
+
+
+def _final(result: Path) -> dict[str, float]:
+    from sweeps.sweep_files import final_value
+
+    return {VALUE: finite(final_value(result)), PERCENT: 100.0}
+
+
+def finite(value: float) -> float:
+    """The value. SettingsError where it is none: Optuna would wait for a NaN's trial without an end."""
+    if not abs(value) < float("inf"):
+        raise SettingsError(f"the trial's figure is {value}: these settings do not work")
+    return value
+
+
+class _Lines(tune.Callback):  # type: ignore[misc]  # ray ships no types
+    """What happens, in lines on stderr."""
+
+    def __init__(self, waiting: int, done: int, trial_of: Callable[[Point], SweepTrial]) -> None:
+        self._all, self._before, self._done, self._start = waiting + done, done, done, time.monotonic()
+        self._began: dict[str, float] = {}
+        self._trial_of = trial_of
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._began[trial.trial_id] = time.monotonic()
+        self._print(f"{self._name(trial)}: started")
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        result = trial.last_result or {}
+        self._end(trial, result.get("status", "ended"), result.get("error", ""))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._end(trial, "failed", "see its log.txt")
+
+    def _end(self, trial: Any, status: str, error: str) -> None:
+        self._done += 1
+        passed = time.monotonic() - self._start
+        left = passed / (self._done - self._before) * (self._all - self._done)
+        took = duration(time.monotonic() - self._began.get(trial.trial_id, self._start))
+        self._print(
+            f"{self._name(trial)}: {status} in {took}{': ' * bool(error)}{error} "
+            f"[{self._done} of {self._all} trials, {duration(passed)} passed, about {duration(left)} left]"
+        )
+
+    def _name(self, trial: Any) -> str:
+        return self._trial_of(trial.config).name
+
+    @staticmethod
+    def _print(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__
