@@ -72,7 +72,7 @@ class ArmFigures:
     trials: int
     finished: int
     overall: Estimate | None
-    """interquartile mean of the scores of all runs; None where tasks have no common scale, or nothing is finished"""
+    """interquartile mean of the scores of all runs; None where tasks have no common scale, or one has no finished run"""
     mean: Estimate | None
     """plain mean of the same"""
     tasks: Mapping[str, TaskFigures]
@@ -212,7 +212,8 @@ def _arm(
     trials = [trial for trial in files.trials if trial.arm == arm]
     finished = [trial for trial in trials if trial.files]
     scores = scores_of(files, arm, measure)
-    known = bool(scores) and _comparable(files, measure)
+    everywhere = {trial.task for trial in files.finished}  # an arm that lacks one of them has it easier, or harder
+    known = bool(scores) and scores.keys() == everywhere and _comparable(files, measure)
     flags = [trial.files.result.get("overoptimisation") or {} for trial in finished if trial.files]
     return ArmFigures(
         arm,

@@ -189,7 +189,7 @@ def _return_gate(found: Comparison) -> Gate | None:
             "fail", name, "not known", "both need finished runs on the same tasks, and the teacher a return above 0"
         )
     word: GateWord = "fail" if share.value <= GATE_RETURN else "pass" if share.low > GATE_RETURN else "open"
-    lost = "random" in {arm.name for arm in found.arms} and not clear(found, "teacher", "random")
+    lost = ("teacher", "random") in found.improvement and not clear(found, "teacher", "random")
     return Gate(
         word,
         name,

@@ -71,6 +71,7 @@ def page_content(found: Comparison) -> dict[str, Any]:
         ],
         "videos": _videos(found),
         "shared": _shared(files.finished),
+        "search": _search(files.search),
         "command": files.command,
         "mlflow": files.result.get("mlflow"),
         "versions": versions(),
@@ -123,7 +124,7 @@ def _arm_row(found: Comparison, arm: ArmFigures) -> dict[str, Any]:
         "finished": f"{arm.finished} of {arm.trials}",
         "overall": _cell(arm.overall, digits),
         "mean": _cell(arm.mean, digits),
-        "level": level and arm.overall is not None,
+        "level": level and arm in found.ranked,
         "overoptimised": arm.overoptimised,
         "tasks": [_task_cell(found, arm, task) for task in found.files.tasks],
     }
@@ -188,6 +189,30 @@ def _cost_row(arm: ArmFigures) -> dict[str, Any]:
         "parameters": None if costs.parameters is None else f"{costs.parameters / 1e6:.2f} M",
         "fidelity": None if costs.fidelity is None else f"Spearman {shown(costs.fidelity, 3)}",
     }
+
+
+def _search(search: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The samples of a search, the best first; None for a grid."""
+    if not search:
+        return None
+    samples = search["samples"]
+    keys = list(dict.fromkeys(key for each in samples for key in each["values"]))
+    rows = [
+        {
+            "name": each["name"],
+            "values": [shown_value(each["values"].get(key)) for key in keys],
+            "figure": "\N{EN DASH}" if each["value"] is None else f"{each['value']:.3f}",
+            "ended": "whole" if each["whole"] else "failed" if each["value"] is None else "ended early",
+            "winner": each["name"] == search["winner"],
+        }
+        for each in samples
+    ]
+    return {"keys": keys, "rows": rows, "conf": search["conf"], "whole": sum(each["whole"] for each in samples)}
+
+
+def shown_value(value: Any) -> str:
+    """A drawn value with as many digits as matter."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _watched(trials: Sequence[SweptTrial]) -> list[tuple[str, str]]:

@@ -52,8 +52,8 @@ def search(sweep: SweepConfig, parent: str, resources: list[dict[str, float]], c
     """Draw and run what is left to draw; returns all samples, the best first."""
     assert sweep.search is not None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = _storage(sweep.out)
-    done = _pick_up(sweep, storage, sweep.search.seed)
+    storage = storage_of(sweep.out)
+    done = pick_up(sweep, storage, sweep.search.seed)
     if done < sweep.search.samples:
         drawn = Drawn(
             OptunaSearch(
@@ -96,7 +96,7 @@ def check_search(sweep: SweepConfig) -> list[SweepTrial]:
 
 def samples_of(sweep: SweepConfig) -> list[Sample]:
     """The samples that are over, the best whole one first."""
-    study = optuna.load_study(study_name=STUDY, storage=_storage(sweep.out))
+    study = optuna.load_study(study_name=STUDY, storage=storage_of(sweep.out))
     found: dict[str, Sample] = {}
     for trial in study.trials:
         if trial.state in OVER and trial.params:
@@ -182,12 +182,12 @@ def _variant(
     return SweepTrial(name, labels, config)
 
 
-def _storage(out: Path) -> JournalStorage:
+def storage_of(out: Path) -> JournalStorage:
     out.mkdir(parents=True, exist_ok=True)
     return JournalStorage(JournalFileBackend(str(out / JOURNAL)))
 
 
-def _pick_up(sweep: SweepConfig, storage: JournalStorage, seed: int) -> int:
+def pick_up(sweep: SweepConfig, storage: JournalStorage, seed: int) -> int:
     """Draw again what was running when the search was stopped, and what failed; returns how many samples are done."""
     study = optuna.create_study(
         storage=storage,

@@ -1,7 +1,7 @@
 """A sweep's folder, read: the question, and what every trial left, finished or not."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ class SweepFiles:
     """the sweep's result.json; empty while it runs, and for trials put together by hand"""
     command: str
     """what made it"""
+    search: Mapping[str, Any] = field(default_factory=dict)
+    """of a search: its samples, the winner and the file that holds it; empty for a grid"""
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -92,8 +94,16 @@ def read_sweep(folder: Path) -> SweepFiles:
         arm = arm_name({key: entry["values"][key] for key in compared})
         error = "" if files else ended.get("error", "")
         trials.append(SweptTrial(entry["name"], arm, entry["task"], entry["seed"], files, status, error))
-    command = about["command"]
-    return SweepFiles(folder, about["name"], about["question"], tuple(compared), tuple(trials), result, command)
+    return SweepFiles(
+        folder,
+        about["name"],
+        about["question"],
+        tuple(compared),
+        tuple(trials),
+        result,
+        about["command"],
+        about.get("search", {}),
+    )
 
 
 def read_trials(folders: Sequence[Path], out: Path, question: str) -> SweepFiles:

@@ -137,6 +137,17 @@ def test_the_answer_says_order_doubt_and_what_is_missing(sweep: Path) -> None:
     assert "2 finished of an arm on a task" in sentences
 
 
+def test_an_arm_that_lacks_a_task_is_in_no_order_over_all(built_trial: Path, tmp_path: Path) -> None:
+    returns = {
+        "teacher": {"cartpole": [600.0], "reacher": [500.0]},
+        "student": {"cartpole": [590.0], "reacher": [490.0]},
+        "random": {"cartpole": [900.0], "reacher": [-1.0]},
+    }
+    found = compare(read_sweep(build_sweep(tmp_path / "sweep", built_trial, returns)))
+    assert [arm.name for arm in found.ranked] == ["teacher", "student"]
+    assert "says little" not in gates_of(found)[0].remark
+
+
 def test_nothing_finished_is_said(built_trial: Path, tmp_path: Path) -> None:
     sweep = build_sweep(tmp_path / "sweep", built_trial, {"true": {"cartpole": [-1.0]}})
     assert answer_of(compare(read_sweep(sweep))) == ["Not known yet: of 1 trials none is finished."]

@@ -120,3 +120,24 @@ def test_a_sweep_of_fits_shows_fidelity_and_no_agents(built_trial: Path, tmp_pat
     assert "Only student is there: Spearman inside an episode .913" in page.text
     assert {"Seed by seed", "What it costs"} <= set(page.headings)
     assert not {"The agents", "Better at the reward than at the task?", "The plan's gates"} & set(page.headings)
+
+
+def test_a_search_is_told_beside_the_confirmation_of_its_winner(built_trial: Path, tmp_path: Path) -> None:
+    returns = {"base": {"cartpole": [500.0, 520.0]}, "winner": {"cartpole": [600.0, 620.0]}}
+    sweep = build_sweep(tmp_path / "sweep", built_trial, returns)
+    samples = [
+        {"name": "sample_a", "values": {"sac.gamma": 0.98765}, "value": 0.61234, "whole": True},
+        {"name": "sample_b", "values": {"sac.gamma": 0.9}, "value": 0.1, "whole": False},
+        {"name": "sample_c", "values": {"sac.gamma": 0.91}, "value": None, "whole": False},
+    ]
+    search = {"samples": samples, "winner": "sample_a", "conf": "winner.yaml"}
+    write_json(sweep / "sweep.json", {**read_json(sweep / "sweep.json"), "search": search})
+    write_report(read_sweep(sweep))
+    page = Page(sweep / "comparison.html")
+    assert "The search" in page.headings
+    assert "3 trials with one seed" in page.text
+    assert "1 ran to their end" in page.text
+    assert "sample_a winner 0.988 0.612 whole" in page.text
+    assert "sample_b 0.9 0.100 ended early" in page.text
+    assert "sample_c 0.91 \N{EN DASH} failed" in page.text
+    assert "Best: winner" in page.text
