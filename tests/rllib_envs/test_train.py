@@ -21,12 +21,12 @@ from datamodules.tasks import Task
 from lightning_modules.settings import TeacherSettings
 from lightning_modules.student_files import save_student
 from rllib_envs.agent_files import AgentCard, load_policy
-from rllib_envs.agent_reward import SCALE_FRAMES
+from rllib_envs.agent_reward import SCALE_FRAMES, check_reward
 from rllib_envs.checkpoints import latest_checkpoint
 from rllib_envs.evaluate import RANDOM_EPISODES, evaluate_agent
 from rllib_envs.reward_env import RewardVectorEnv
 from rllib_envs.settings import LearningSettings, PpoSettings, SacSettings
-from rllib_envs.train import train_agent
+from rllib_envs.train import claim, train_agent
 from tests.lightning_modules.clips import write_clip
 from tests.lightning_modules.students import made_student
 
@@ -299,6 +299,16 @@ def test_an_agent_that_sees_pixels_is_saved_evaluated_and_filmed(pole: Task, tmp
     assert (tmp_path / "evaluation" / "agent.mp4").stat().st_size > 1000
     again = evaluate_agent(tmp_path, range(1_000_000, 1_000_003), tmp_path / "again")
     assert again.true_returns == evaluation.true_returns
+
+
+def test_a_claimed_folder_gives_the_same_agent_again_with_its_student(pole: Task, tmp_path: Path) -> None:
+    network, student = made_student()
+    (target,) = student.targets
+    task = replace(pole, prompts=target.prompts, render=replace(pole.render, frame_pixels=student.pixels))
+    save_student(tmp_path / "student", network, replace(student, targets=(replace(target, task=task.name),)))
+    card = check_reward(AgentCard(task, "student", SAC, 0, student=tmp_path / "student"))
+    assert claim(tmp_path / "agent", card) == card
+    assert claim(tmp_path / "agent", card) == card
 
 
 def test_mistakes_are_found_before_anything_is_written(pole: Task, tmp_path: Path) -> None:
