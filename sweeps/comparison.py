@@ -72,7 +72,7 @@ class ArmFigures:
     trials: int
     finished: int
     overall: Estimate | None
-    """interquartile mean of the scores of all runs; None where tasks have no common scale or one has no run"""
+    """interquartile mean of the scores of all runs; None where tasks have no common scale, or one has none finished"""
     mean: Estimate | None
     """plain mean of the same"""
     tasks: Mapping[str, TaskFigures]
