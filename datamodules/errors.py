@@ -32,3 +32,10 @@ class MissingDependencyError(SuiteError):
 
 class StoppedError(SuiteError):
     """Work was asked to stop; what is finished is kept, and the same command goes on."""
+
+
+def mistake_behind(failure: BaseException | None) -> SuiteError | None:
+    """The SuiteError that `failure` is or was raised from: jsonargparse and RLlib wrap what our own code raises."""
+    while failure is not None and not isinstance(failure, SuiteError):
+        failure = failure.__cause__
+    return failure

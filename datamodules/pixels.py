@@ -34,7 +34,7 @@ def as_tensor(frames: NDArray[np.uint8]) -> Tensor:
 
 
 def random_shift(frames: Tensor, pixels: int) -> Tensor:
-    """Frames uint8 (B, P, P, 3), each moved by up to `pixels` along both axes, its edges repeated.
+    """Frames uint8 (B, P, P, C), each moved by up to `pixels` along both axes, its edges repeated.
 
     The augmentation of DrQ (Kostrikov et al. 2021, "Image Augmentation Is All You Need"), from torch's generator.
     """

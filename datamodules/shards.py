@@ -17,7 +17,7 @@ from typing import Any, Self
 from datamodules.errors import DataError, MissingDependencyError
 from datamodules.locks import wait_for_lock
 from datamodules.manifest import MANIFEST, Manifest, ShardEntry, check_same_collection, read_manifest
-from datamodules.records import Members, Sample, decode, encode
+from datamodules.records import FIELDS, Members, Sample, decode, encode
 from datamodules.storage import MissingFileError, is_address, read_file
 from datamodules.tasks import Task
 from datamodules.unfinished import FinishedShard, Unfinished, folder_lock
@@ -161,7 +161,19 @@ def write_shard(path: Path, samples: Iterable[tuple[str, Members]]) -> ShardEntr
                 header.size = len(content)
                 tar.addfile(header, BytesIO(content))
             written += 1
-    return ShardEntry(path.name, written, path.stat().st_size, _sha256(path))
+    return _entry(path, written)
+
+
+def find_shard(path: Path) -> ShardEntry | None:
+    """The manifest's entry of a shard that lies there whole, as `write_shard` left it; None where there is none."""
+    if not path.exists():
+        return None
+    with tarfile.open(path) as tar:
+        return _entry(path, sum(name.endswith(f".{FIELDS}") for name in tar.getnames()))
+
+
+def _entry(path: Path, samples: int) -> ShardEntry:
+    return ShardEntry(path.name, samples, path.stat().st_size, _sha256(path))
 
 
 @dataclass(frozen=True)

@@ -60,18 +60,25 @@ def fit_student(
     return FitCLI(["fit", *_arguments(given)], nullcontext(report), run_id, on_epoch=on_epoch).result
 
 
-def check_fit(config: Path, pixels: int, settings: Mapping[str, Any] | None = None) -> None:
+def check_fit(config: Path, pixels: int, settings: Mapping[str, Any] | None = None) -> int:
     """Check a student configuration before there are labels: its settings, its backbone, and the frames it takes.
+
+    Returns the number of its members.
 
     Args:
         config: a student configuration, as conf/student/default.yaml.
         pixels: side of the frames that it will be fitted to.
         settings: as in `fit_student`.
 
+    Returns:
+        The members of its ensemble; 1 is a single student.
+
     Raises:
         SuiteError: an unknown setting or backbone, a value out of range, or frames that the backbone cannot take.
     """
-    _CheckCLI({"config": str(config), **flatten(settings or {}), "data.labels": "labels"}, pixels)
+    given = {"config": str(config), **flatten(settings or {}), "data.labels": "labels"}
+    members: int = _CheckCLI(given, pixels).model.members
+    return members
 
 
 def _arguments(given: Mapping[str, Any]) -> list[str]:

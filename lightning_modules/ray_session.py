@@ -30,6 +30,8 @@ def ray_session() -> Iterator[None]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Ray's workers take nice 15, and one that has to share a core with the learner is left to starve
+    os.environ.setdefault("RAY_worker_niceness", "0")
     ours = not ray.is_initialized()
     with quiet():
         if ours:
@@ -48,7 +50,7 @@ def quiet() -> Iterator[None]:
     A SuiteError that comes out of an environment is raised to the caller, so RLlib's own traceback of it is dropped.
     """
     logger = logging.getLogger("ray.rllib")
-    level = logger.level
+    level, filters = logger.level, list(logger.filters)
     logger.setLevel(logging.ERROR)
     logger.addFilter(_is_not_ours)
     try:
@@ -56,7 +58,7 @@ def quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", category=DeprecationWarning)
             yield
     finally:
-        logger.removeFilter(_is_not_ours)
+        logger.filters[:] = filters  # a session inside another one leaves the outer one's filter
         logger.setLevel(level)
 
 

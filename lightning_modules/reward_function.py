@@ -61,7 +61,14 @@ class Teacher(Protocol):
 class StudentReward:
     """A fitted student, with as many threads as torch is set to when it is loaded."""
 
-    def __init__(self, outputs: Runtime, card: StudentCard, target: StudentTarget, reward: EmbeddingReward) -> None:
+    def __init__(
+        self,
+        outputs: Runtime,
+        card: StudentCard,
+        target: StudentTarget,
+        reward: EmbeddingReward,
+        spread_penalty: float = 0.0,
+    ) -> None:
         """Take a student that is ready to run; `load` is the usual way.
 
         Args:
@@ -69,8 +76,10 @@ class StudentReward:
             card: what it is.
             target: the task whose frames are to be scored.
             reward: of an embedding head: what makes rewards of embeddings; of a reward head only its scales count.
+            spread_penalty: how much of the members' spread is taken off their mean (at least 0).
         """
         self._outputs, self._reward, self.card, self.target = outputs, reward, card, target
+        self._spread_penalty = np.float32(spread_penalty)
 
     @classmethod
     def load(
@@ -81,6 +90,7 @@ class StudentReward:
         task: str | None = None,
         prompts: Prompts | None = None,
         teacher: Teacher | None = None,
+        spread_penalty: float = 0.0,
     ) -> Self:
         """Load a student folder.
 
@@ -92,26 +102,36 @@ class StudentReward:
             prompts: the reward, where the student has an embedding head: any goal, baseline and alpha, standardised on
                 the training frames. Those of the fit unless given.
             teacher: embeds sentences that the student does not know yet; they are kept in its folder.
+            spread_penalty: of an ensemble: the reward is the members' mean less this times their spread (at least 0),
+                so that an agent gains nothing where they disagree. Coste et al. 2024 (arXiv 2310.02743),
+                uncertainty-weighted optimisation, which penalises the members' variance instead.
 
         Raises:
             DataError: the folder holds no student or a damaged one, the runtime gives other numbers than torch, a
                 sentence is not known and there is no teacher, or that is not the one that the student learned from.
-            SettingsError: prompts are asked for that a reward head was not fitted to, or a task must be named.
+            SettingsError: prompts are asked for that a reward head was not fitted to, a task must be named, or the
+                spread of a single student is to be penalised.
             UnknownNameError, MissingDependencyError: there is no such runtime or task, or it is not installed.
         """
         folder = Path(folder)
         network, card = load_student(folder)
+        check_spread_penalty(spread_penalty, card.members, folder)
         target = card.target_of(task)
         reward = reward_of_student(folder, card, target, prompts or target.prompts, teacher)
         with_frames = FrameNetwork(network, card.pixels)
         onnx = cache(partial(student_onnx, folder, with_frames))
         outputs = open_fastest(with_frames, onnx) if runtime == "auto" else open_runtime(runtime, with_frames, onnx)
-        return cls(outputs, card, target, reward)
+        return cls(outputs, card, target, reward, spread_penalty)
 
     def __call__(self, frames: Frames) -> Rewards:
-        """Standardised reward of frames uint8 (B, P, P, 3): mean 0 and deviation 1 over the training frames."""
-        members = self.members(frames)
-        return members[:, 0] if self.card.members == 1 else members.mean(axis=1)
+        """Standardised reward of frames uint8 (B, P, P, 3): mean 0 and deviation 1 over the training frames.
+
+        Of an ensemble the mean of its members, less `spread_penalty` times their standard deviation.
+        """
+        if self.card.members == 1:
+            return self.members(frames)[:, 0]
+        mean, spread = self.mean_and_spread(frames)
+        return mean - self._spread_penalty * spread if self._spread_penalty else mean
 
     def members(self, frames: Frames) -> Rewards:
         """Standardised reward of frames uint8 (B, P, P, 3) by each of the ensemble's K members, float32 (B, K)."""
@@ -122,7 +142,7 @@ class StudentReward:
         return self._reward.standardised(outputs.reshape(-1, outputs.shape[2])).reshape(outputs.shape[:2])
 
     def mean_and_spread(self, frames: Frames) -> tuple[Rewards, Rewards]:
-        """The reward of frames uint8 (B, P, P, 3), and the standard deviation over the members, float32 (B,) each.
+        """The mean over the members for frames uint8 (B, P, P, 3), and their standard deviation, float32 (B,) each.
 
         The spread says where the members disagree, which is where they had little to learn from; 0 of a single one.
         """
@@ -133,6 +153,17 @@ class StudentReward:
         """The reward on the teacher's own scale (a cosine similarity where alpha is 0)."""
         scale = self._reward.standardisation
         return np.asarray(self(frames) * np.float32(scale.std) + np.float32(scale.mean), np.float32)
+
+
+def check_spread_penalty(penalty: float, members: int, student: Path) -> None:
+    """Raise SettingsError for a penalty that is negative or not finite, or where a student has no spread."""
+    if not 0.0 <= penalty < float("inf"):
+        raise SettingsError(f"spread_penalty is {penalty}: it must be at least 0 and finite")
+    if penalty and members < 2:
+        raise SettingsError(
+            f"spread_penalty is {penalty} but the student of {student} is a single one, which has no spread: set it to "
+            "0, or fit an ensemble (--model.members 4)"
+        )
 
 
 def reward_of_student(

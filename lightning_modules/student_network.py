@@ -68,8 +68,15 @@ class StudentNetwork(nn.Module):
 
         Of a reward head (B, K) on the standardised scale, of an embedding head (B, K, D), each CLIP's part unit-norm.
         """
-        features = [backbone(inputs) for backbone in self.backbones]
-        features *= len(self.heads) // len(features)  # where they share one
+        return self.judge(self.features(inputs))
+
+    def features(self, inputs: Tensor) -> list[Tensor]:
+        """Frames float32 (B, 3, P, P) -> pooled features (B, F) of each backbone."""
+        return [backbone(inputs) for backbone in self.backbones]
+
+    def judge(self, features: list[Tensor]) -> Tensor:
+        """What the members say of features of each backbone, shapes as in `forward`."""
+        features = features * (len(self.heads) // len(features))  # where they share one
         outputs = torch.stack([head(own) for head, own in zip(self.heads, features, strict=True)], dim=1)
         return outputs.squeeze(2) if self._squeezed else outputs
 

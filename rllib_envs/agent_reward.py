@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,8 @@ from lightning_modules.reward_function import (
     RandomReward,
     RewardFunction,
     StudentReward,
-    Teacher,
     TeacherReward,
+    check_spread_penalty,
     reward_of_student,
 )
 from lightning_modules.rewards import Standardisation
@@ -21,6 +22,9 @@ from lightning_modules.settings import TeacherSettings
 from lightning_modules.student_files import WEIGHTS, read_card
 from rllib_envs.agent_files import AgentCard
 from rllib_envs.simulators import make_simulator
+
+if TYPE_CHECKING:
+    from lightning_modules.teacher import ClipTeacher
 
 REWARDS = ("true", "student", "teacher", "random")
 SCALE_FRAMES = 256
@@ -32,11 +36,17 @@ def check_reward(card: AgentCard) -> AgentCard:
 
     Raises:
         UnknownNameError: there is no such reward.
-        SettingsError: the reward's student or teacher is not given, or a reward head was fitted to other prompts.
+        SettingsError: the reward's student or teacher is not given, a reward head was fitted to other prompts, or there
+            is no spread to penalise.
         DataError: the student is missing, was fitted for another task or frame size, or does not know a sentence.
     """
     if card.reward not in REWARDS:
         raise UnknownNameError("reward", card.reward, REWARDS)
+    if card.spread_penalty and card.reward != "student":
+        raise SettingsError(
+            f"spread_penalty is {card.spread_penalty} but the reward is {card.reward!r}: only an ensemble of students "
+            "has a spread; leave it out, or choose the reward 'student'"
+        )
     if card.reward == "teacher" and card.teacher is None:
         raise SettingsError("the reward is 'teacher' but no teacher is given: add --teacher conf/teacher/bundled.yaml")
     if card.reward != "student":
@@ -44,6 +54,7 @@ def check_reward(card: AgentCard) -> AgentCard:
     if card.student is None:
         raise SettingsError("the reward is 'student' but no student is given: add --student with the folder of a fit")
     student = read_card(card.student)
+    check_spread_penalty(card.spread_penalty, student.members, card.student)
     if card.task.name not in student.tasks:
         raise DataError(
             f"the student in {card.student} was fitted for {', '.join(map(repr, student.tasks))}, not "
@@ -54,7 +65,7 @@ def check_reward(card: AgentCard) -> AgentCard:
             f"the student in {card.student} takes frames of {student.pixels} pixels, but render.frame_pixels of "
             f"task {card.task.name!r} is {card.task.render.frame_pixels}: fit the student again"
         )
-    teacher = None if card.teacher is None or student.head == "reward" else _teacher(card.teacher)
+    teacher = None if card.teacher is None or student.head == "reward" else load_teacher(card.teacher)
     reward_of_student(card.student, student, student.target_of(card.task.name), card.task.prompts, teacher)
     return replace(card, student_digest=sha256((card.student / WEIGHTS).read_bytes()).hexdigest())
 
@@ -63,7 +74,8 @@ def make_reward(card: AgentCard) -> RewardFunction | None:
     """The reward function of an agent, None for the true reward. Called in the process that runs the environment."""
     if card.reward == "student":
         assert card.student is not None, "check_reward comes first"
-        return StudentReward.load(card.student, task=card.task.name, prompts=card.task.prompts)
+        prompts, penalty = card.task.prompts, card.spread_penalty
+        return StudentReward.load(card.student, task=card.task.name, prompts=prompts, spread_penalty=penalty)
     if card.reward == "teacher":
         assert card.teacher is not None, "check_reward comes first"
         return teacher_reward(card.task, card.teacher, card.teacher_scales)
@@ -72,10 +84,11 @@ def make_reward(card: AgentCard) -> RewardFunction | None:
 
 def teacher_reward(task: Task, teacher: TeacherSettings, scales: tuple[Standardisation, ...] = ()) -> TeacherReward:
     """The teacher as a reward; `scales` has one entry for each CLIP."""
-    return TeacherReward(_teacher(teacher), task.prompts, scales)
+    return TeacherReward(load_teacher(teacher), task.prompts, scales)
 
 
-def _teacher(settings: TeacherSettings) -> Teacher:
+def load_teacher(settings: TeacherSettings) -> "ClipTeacher":
+    """The teacher of these settings. Raises as ClipTeacher does."""
     from lightning_modules.teacher import ClipTeacher  # open_clip, which no other reward needs
 
     return ClipTeacher(settings)

@@ -5,7 +5,7 @@ No Ray here: the policy is read from `policy.safetensors`.
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from rllib_envs.evaluations import EVALUATIONS, read_evaluations
 from rllib_envs.judges import STUDENT, TEACHER, Judge, make_judges
 from rllib_envs.overoptimisation import Overoptimisation, overoptimisation_of
 from rllib_envs.play import PlayedEpisode, Returns, play_episodes
+from rllib_envs.refinement_records import latest_student
 from rllib_envs.reward_env import RewardVectorEnv
 from rllib_envs.scores import is_success, normalised_score
 from rllib_envs.threads import torch_threads
@@ -88,7 +89,8 @@ def evaluate_agent(
     if not seeds:
         raise SettingsError("no seeds are given: evaluation needs at least one episode")
     start = time.monotonic()
-    card = check_reward(AgentCard.read(agent))
+    card = AgentCard.read(agent)
+    card = check_reward(replace(card, student=latest_student(agent) or card.student))
     curve = read_evaluations(agent / EVALUATIONS)
     total = len(seeds) + RANDOM_EPISODES
     with torch_threads():
@@ -150,7 +152,7 @@ def _play_first(
 ) -> tuple[Returns, list[video.Frame]]:
     """One episode alone, with its film: a frame a decision."""
     frames: list[video.Frame] = []
-    environment = RewardVectorEnv(card.task, 1, reward)
+    environment = RewardVectorEnv(card.task, 1, reward, observations=card.observations)
 
     def film() -> None:
         frames.append(environment.render(video.SIDE)[0])
@@ -166,7 +168,7 @@ def _play_others(
     """The other episodes, side by side."""
     if not seeds:
         return Returns(())
-    environment = RewardVectorEnv(card.task, min(len(seeds), MOST_SIDE_BY_SIDE), reward)
+    environment = RewardVectorEnv(card.task, min(len(seeds), MOST_SIDE_BY_SIDE), reward, observations=card.observations)
     returns = play_episodes(environment, _policy(agent, card, environment), seeds, judges)
     environment.close()
     return returns

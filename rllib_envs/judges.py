@@ -62,7 +62,7 @@ def make_judges(card: AgentCard, student: Path | None, teacher: TeacherSettings 
     """
     judges = {}
     if student is not None:
-        reward = make_reward(check_reward(replace(card, reward="student", student=student)))
+        reward = make_reward(check_reward(replace(card, reward="student", student=student, spread_penalty=0.0)))
         assert reward is not None, "only the true reward is none"
         judges[STUDENT] = Judge(reward, card.task.render.frame_pixels)
     if teacher is not None:

@@ -22,13 +22,17 @@ from ray.tune.registry import register_env
 
 from datamodules.errors import SuiteError
 from rllib_envs.callbacks import TrueReturn
-from rllib_envs.replay import ReplayBuffer
-from rllib_envs.reward_env import Costs, make_vector_env
-from rllib_envs.sac_env_runner import Request, Reward, SacEnvRunner, sample_from
+from rllib_envs.costs import Costs, PeakMemory
+from rllib_envs.frame_replay import FrameReplayBuffer
+from rllib_envs.frames import shows_frames
+from rllib_envs.replay import Replay, ReplayBuffer
+from rllib_envs.reward_env import make_vector_env
+from rllib_envs.sac_env_runner import Request, Reward, SacEnvRunner, Sampled, sample_from
 from rllib_envs.sac_learner import SacLearner
 from rllib_envs.sac_module import SacModule
 from rllib_envs.sac_networks import Actor, action_size
 from rllib_envs.settings import SacSettings
+from rllib_envs.visits import Visited
 
 STEPS_BETWEEN_UPDATES = 16
 """agent decisions between two calls of the learner: enough to share RLlib's bookkeeping, few beside an episode"""
@@ -37,7 +41,8 @@ STEPS_OF_A_RUNNER = 64
 """the same for an env runner in a process of its own, where a call also passes between processes"""
 
 MOST_UPDATES_A_CALL = 64
-"""gradient steps in one call of the learner, whose batches are drawn together"""
+"""gradient steps in one call of the learner, whose batches are drawn together; a single one from pixels, whose batches
+are large and whose steps are slow beside the bookkeeping"""
 
 SECONDS_TO_ANSWER = 600.0
 """how long all env runners may keep silent: they may be starting, or asking a large teacher about their frames"""
@@ -84,6 +89,7 @@ class SacConfig(AlgorithmConfig):  # type: ignore[misc]  # ray ships no types
             gym_env_vectorize_mode="vector_entry_point",
             sample_timeout_s=SECONDS_TO_ANSWER,
         )
+        self.learners(num_gpus_per_learner=gpus_of_learner())
         # Every simulator takes -1 to 1 (simulators.py), which is what the policy gives.
         self.environment(normalize_actions=False, clip_actions=False)
         self.reporting(min_sample_timesteps_per_iteration=STEPS_BETWEEN_RESULTS)
@@ -112,8 +118,12 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
     """this process's seconds in gradient steps, with their batches and the hand-over of the weights"""
     sampling_costs: Costs
     """what the steps cost since the start or the restoration, in all processes"""
+    runner_memory: dict[int, PeakMemory]
+    """what each env runner in a process of its own has held at most, those it replaced included"""
     non_finite_rewards: int
     """rewards that were NaN or infinite and reached the agent as 0"""
+    visited: Visited | None
+    """the state that each transition in replay led to; None where the environments keep none (`keep_visits`)"""
 
     @classmethod
     def get_default_config(cls) -> SacConfig:
@@ -121,16 +131,19 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
 
     def setup(self, config: SacConfig) -> None:
         """Build RLlib's parts, then the replay buffer for their spaces."""
-        register_env(TASK_ENVIRONMENT, make_vector_env)
-        gymnasium.registry.pop(RLLIB_ENVIRONMENT, None)  # RLlib registers it for each algorithm, and Gymnasium warns
+        register_task_environment()
         super().setup(config)
         observation_space, action_space = self.spaces[INPUT_ENV_SINGLE_SPACES]
-        self.replay = ReplayBuffer(
-            self.config.replay_capacity, int(np.prod(observation_space.shape)), action_size(action_space)
-        )
+        shape, capacity, actions = observation_space.shape, self.config.replay_capacity, action_size(action_space)
+        sees_frames = shows_frames(observation_space)
+        self.replay: Replay = (FrameReplayBuffer if sees_frames else ReplayBuffer)(capacity, shape[0], actions)
+        self._most_updates = 1 if sees_frames else MOST_UPDATES_A_CALL
+        keeps = self.config.env_config.get("keep_visits")
+        self.visited = Visited(capacity, self.config.env_config["task"].render.frame_pixels) if keeps else None
         self.steps = self.updates = self.non_finite_rewards = 0
         self.update_seconds = 0.0
         self.sampling_costs = Costs()
+        self.runner_memory = {}
         self._reward = Reward()
         self._weights: ray.ObjectRef | None = None
         self._generator = np.random.default_rng(self.config.seed)
@@ -154,14 +167,22 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
         answers = sample_from(self.env_runner_group, request, self.config.sample_timeout_s)
         for sampled in answers:
             self.metrics.aggregate([sampled.metrics], key=ENV_RUNNER_RESULTS)
-            self.replay.add_batch(sampled.transitions)
+            rows = self.replay.add_batch(sampled.transitions)
+            if self.visited is not None and sampled.visits is not None:
+                self.visited.write(rows, sampled.visits, sampled.reward_version)
             self.steps += len(sampled.transitions)
             self.sampling_costs += sampled.costs
+            self._keep_memory(sampled)
             self.non_finite_rewards += sampled.non_finite_rewards
         self._give_up_after_silence(bool(answers))
         wanted = int(max(0, self.steps - self.config.learning_starts) * self.config.updates_per_step)
         while self.updates < wanted:
-            self._update(min(wanted - self.updates, MOST_UPDATES_A_CALL))
+            self._update(min(wanted - self.updates, self._most_updates))
+
+    def _keep_memory(self, sampled: Sampled) -> None:
+        if sampled.runner:  # the other one lives in this process
+            before = self.runner_memory.get(sampled.runner, PeakMemory())
+            self.runner_memory[sampled.runner] = before.or_more(sampled.memory)
 
     def _give_up_after_silence(self, answered: bool) -> None:
         now, timeout = time.monotonic(), self.config.sample_timeout_s
@@ -226,6 +247,8 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
         """RLlib's checkpoint and, in the same folder, the replay buffer, which the new API stack leaves out."""
         folder: str = super().save_to_path(path, **kwargs)
         self.replay.save(Path(folder) / REPLAY)
+        if self.visited is not None:
+            self.visited.save(Path(folder) / REPLAY, self.replay.rows_by_age)
         return folder
 
     def restore_from_path(self, path: str | Path, *args: Any, **kwargs: Any) -> None:
@@ -233,4 +256,17 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
         super().restore_from_path(path, *args, **kwargs)
         if kwargs.get("component") is None:
             self.replay.load(Path(path) / REPLAY)
+            if self.visited is not None and len(self.replay):
+                self.visited.load(Path(path) / REPLAY)
             self._hand_over_weights()
+
+
+def gpus_of_learner() -> int:
+    """The learner takes a GPU where there is one; env runners act on the CPU."""
+    return int(torch.cuda.is_available())
+
+
+def register_task_environment() -> None:
+    """Let RLlib find `make_vector_env`; before an algorithm is set up."""
+    register_env(TASK_ENVIRONMENT, make_vector_env)
+    gymnasium.registry.pop(RLLIB_ENVIRONMENT, None)  # RLlib registers it for each algorithm, and Gymnasium warns

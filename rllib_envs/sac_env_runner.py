@@ -19,10 +19,14 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
-from datamodules.errors import SuiteError
+from datamodules.errors import SuiteError, mistake_behind
+from rllib_envs.costs import Costs, PeakMemory
+from rllib_envs.frame_replay import FrameSteps
+from rllib_envs.frames import shows_frames
 from rllib_envs.replay import Transitions
-from rllib_envs.reward_env import SEEDS_PER_RUNNER, Costs, RewardVectorEnv
+from rllib_envs.reward_env import SEEDS_PER_RUNNER, RewardVectorEnv
 from rllib_envs.threads import THREADS
+from rllib_envs.visits import Visits
 
 if TYPE_CHECKING:
     from lightning_modules.reward_function import RewardFunction
@@ -57,13 +61,21 @@ class Request:
 class Sampled:
     """What one call of an env runner gave."""
 
-    transitions: Transitions
+    transitions: Transitions | FrameSteps
     metrics: Any
     """RLlib's own, for its results"""
     costs: Costs
     """what these steps cost"""
     non_finite_rewards: int
     """rewards among them that were NaN or infinite and were replaced"""
+    runner: int
+    """number of the env runner; 0 is the one in the learner's process"""
+    memory: PeakMemory
+    """what its process has held at most"""
+    reward_version: int = 0
+    """which reward they have"""
+    visits: Visits | None = None
+    """the state that each of the transitions led to; None where nobody wants them"""
 
 
 @dataclass(frozen=True)
@@ -101,16 +113,44 @@ class SacEnvRunner(SingleAgentEnvRunner):  # type: ignore[misc]  # ray ships no 
         if request.weights is not None and request.weights != self._weights:
             self.set_state(ray.get(request.weights))
             self._weights = request.weights
-        before, non_finite = _costs_of(environment)
+        before, non_finite = costs_of(environment)
         episodes = self.sample()
-        after, non_finite_after = _costs_of(environment)
-        return Sampled(transitions_of(episodes), self.get_metrics(), after - before, non_finite_after - non_finite)
+        after, non_finite_after = costs_of(environment)
+        return Sampled(
+            self._steps_of(episodes),
+            self.get_metrics(),
+            after - before,
+            non_finite_after - non_finite,
+            self.worker_index,
+            PeakMemory.of_this_process(),
+            request.reward.version,
+            _visits_of(environment, episodes),
+        )
+
+    def _steps_of(self, episodes: list[SingleAgentEpisode]) -> Transitions | FrameSteps:
+        if not shows_frames(self.env.single_observation_space):
+            return transitions_of(episodes)
+        steps = frame_steps_of(episodes)
+        forget_frames(episodes)
+        return steps
 
 
-def _costs_of(environment: Any) -> tuple[Costs, int]:
+def costs_of(environment: Any) -> tuple[Costs, int]:
+    """What an environment has cost so far, and how many of its rewards were not finite."""
     if isinstance(environment, RewardVectorEnv):
         return replace(environment.costs), environment.non_finite_rewards
     return Costs(), 0
+
+
+def _visits_of(environment: Any, episodes: list[SingleAgentEpisode]) -> Visits | None:
+    """What the transitions of these episodes led to, in the order of `transitions_of`."""
+    log = getattr(environment, "visits", None)
+    if log is None:
+        return None
+    chunks = [episode for episode in episodes if len(episode)]
+    # the first info of a chunk belongs to the step before it
+    visits: Visits = log.take([info["visit"] for chunk in chunks for info in chunk.get_infos()[1:]])
+    return visits
 
 
 def sample_or_tell(runner: SacEnvRunner, request: Request) -> Sampled | Failure:
@@ -118,11 +158,8 @@ def sample_or_tell(runner: SacEnvRunner, request: Request) -> Sampled | Failure:
     try:
         return runner.sample_transitions(request)
     except Exception as error:  # whatever it was, it is raised again where the learner is
-        chain: list[BaseException] = [error]
-        while chain[-1].__cause__ is not None:
-            chain.append(chain[-1].__cause__)
-        mistakes = [each for each in chain if isinstance(each, SuiteError)]
-        return Failure(str(mistakes[0]) if mistakes else traceback.format_exc(), bool(mistakes))
+        mistake = mistake_behind(error)
+        return Failure(str(mistake) if mistake else traceback.format_exc(), mistake is not None)
 
 
 def sample_from(group: EnvRunnerGroup, request: Request, timeout_seconds: float) -> list[Sampled]:
@@ -157,14 +194,39 @@ def transitions_of(episodes: list[SingleAgentEpisode]) -> Transitions:
     """
     chunks = [episode for episode in episodes if len(episode)]
     observations = [np.asarray(chunk.get_observations(), np.float32) for chunk in chunks]
+    return Transitions(
+        observations=np.concatenate([each[:-1] for each in observations]),
+        next_observations=np.concatenate([each[1:] for each in observations]),
+        **_outcomes_of(chunks),
+    )
+
+
+def frame_steps_of(episodes: list[SingleAgentEpisode]) -> FrameSteps:
+    """The same of an agent that sees pixels: of each stack only the frame that is new in it."""
+    chunks = [episode for episode in episodes if len(episode)]
+    newest = [np.asarray(chunk.get_observations())[..., -3:] for chunk in chunks]
+    return FrameSteps(
+        frames=np.concatenate([frames[1:] for frames in newest]),
+        first_frames=np.stack([frames[0] for frames in newest]),
+        lengths=tuple(len(chunk) for chunk in chunks),
+        episodes=tuple(chunk.id_ for chunk in chunks),
+        **_outcomes_of(chunks),
+    )
+
+
+def forget_frames(episodes: list[SingleAgentEpisode]) -> None:
+    """Drop the observations of these chunks, which RLlib keeps until the episode's end to measure its length."""
+    for chunk in episodes:
+        chunk.observations.data = chunk.observations.data[:0]
+
+
+def _outcomes_of(chunks: list[SingleAgentEpisode]) -> dict[str, Any]:
     terminated = [np.zeros(len(chunk), np.float32) for chunk in chunks]
     for chunk, flags in zip(chunks, terminated, strict=True):
         flags[-1] = chunk.is_terminated
     actions = np.concatenate([np.asarray(chunk.get_actions(), np.float32) for chunk in chunks])
-    return Transitions(
-        observations=np.concatenate([each[:-1] for each in observations]),
-        actions=actions.reshape(len(actions), -1),
-        rewards=np.concatenate([np.asarray(chunk.get_rewards(), np.float32) for chunk in chunks]),
-        next_observations=np.concatenate([each[1:] for each in observations]),
-        terminated=np.concatenate(terminated),
-    )
+    return {
+        "actions": actions.reshape(len(actions), -1),
+        "rewards": np.concatenate([np.asarray(chunk.get_rewards(), np.float32) for chunk in chunks]),
+        "terminated": np.concatenate(terminated),
+    }

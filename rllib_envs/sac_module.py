@@ -1,6 +1,5 @@
 """The networks as RLlib sees them: an RLModule that acts on an env runner and is trained by `SacLearner`."""
 
-import math
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor
 
 from datamodules.errors import SettingsError
+from rllib_envs.frames import shows_frames
 from rllib_envs.sac_networks import SacNetworks, make_networks
 
 
@@ -23,14 +23,15 @@ class SacModule(TorchRLModule, InferenceOnlyAPI):  # type: ignore[misc]  # ray s
 
     def setup(self) -> None:
         """Build the networks from `model_config`: hidden, initial_temperature, learning_starts."""
-        for name, space in (("observation", self.observation_space), ("action", self.action_space)):
-            if not isinstance(space, spaces.Box | spaces.Discrete) or len(space.shape or ()) > 1:
-                raise SettingsError(
-                    f"{name} space {space} is not supported: SAC here takes flat Box or Discrete spaces"
-                )
+        for name, space, allowed, takes in (
+            ("observation", self.observation_space, self._sees, "flat Box spaces, or stacked frames as uint8"),
+            ("action", self.action_space, self._acts, "flat Box or Discrete spaces"),
+        ):
+            if not allowed(space):
+                raise SettingsError(f"{name} space {space} is not supported: SAC here takes {takes}")
         config: dict[str, Any] = self.model_config
         networks = make_networks(
-            math.prod(self.observation_space.shape),
+            self.observation_space.shape,
             self.action_space,
             config["hidden"],
             config["initial_temperature"],
@@ -39,6 +40,14 @@ class SacModule(TorchRLModule, InferenceOnlyAPI):  # type: ignore[misc]  # ray s
         self.actor, self.log_temperature = networks.actor, networks.log_temperature
         self.critics, self.target_critics = networks.critics, networks.target_critics
         self._random_steps: int = config["learning_starts"]
+
+    @staticmethod
+    def _sees(space: Any) -> bool:
+        return isinstance(space, spaces.Box) and (len(space.shape) == 1 or shows_frames(space))
+
+    @staticmethod
+    def _acts(space: Any) -> bool:
+        return isinstance(space, spaces.Discrete) or (isinstance(space, spaces.Box) and len(space.shape) == 1)
 
     def get_non_inference_attributes(self) -> list[str]:
         """What an env runner does not need; RLlib removes it there."""

@@ -6,6 +6,7 @@ No Ray here: a saved policy is usable from any Python program.
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -14,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from gymnasium import spaces
 from torch import Tensor, nn
+
+from rllib_envs.frame_encoder import FEATURES, FrameEncoder, frame_trunk
 
 LOG_STD_RANGE = (-5.0, 2.0)
 """range of the log standard deviation before squashing; narrower than the paper's (-20, 2), as in CleanRL"""
@@ -29,36 +32,49 @@ ActionSpace = spaces.Box | spaces.Discrete[Any]
 class Actor(nn.Module):
     """Observations to a distribution over actions.
 
-    Continuous: a squashed Gaussian, actions in (-1, 1). Discrete: a categorical distribution.
+    Continuous: a squashed Gaussian, actions in (-1, 1). Discrete: a categorical distribution. `encoder` turns
+    observations into features (N, F), states as they are; it learns from the critics' loss alone, so that only `act`
+    takes observations.
     """
 
-    def __init__(self, observation_size: int, action_space: ActionSpace, hidden: Sequence[int]) -> None:
+    def __init__(
+        self,
+        features: int,
+        action_space: ActionSpace,
+        hidden: Sequence[int],
+        encoder: nn.Module | None = None,
+        trunk: nn.Module | None = None,
+    ) -> None:
+        """Take features of this size: of `trunk(encoder(observations))`, where these are given."""
         super().__init__()
+        self.encoder = encoder or nn.Identity()
         self.discrete = isinstance(action_space, spaces.Discrete)
         outputs = (
             int(action_space.n) if isinstance(action_space, spaces.Discrete) else 2 * math.prod(action_space.shape)
         )
         layers: list[nn.Module] = []
-        for inputs, width in pairwise((observation_size, *hidden)):
+        for inputs, width in pairwise((features, *hidden)):
             layers += [nn.Linear(inputs, width), nn.ReLU()]
-        self.network = nn.Sequential(*layers, nn.Linear(hidden[-1], outputs))
+        trunks = [] if trunk is None else [trunk]
+        self.network = nn.Sequential(*trunks, *layers, nn.Linear(hidden[-1], outputs))
 
     def act(self, observations: Tensor, explore: bool) -> Tensor:
-        """Actions for observations (N, O): (N, A) in (-1, 1), or (N,) numbers; the mode unless exploring."""
+        """Actions for N observations: (N, A) in (-1, 1), or (N,) numbers; the mode unless exploring."""
+        features = self.encoder(observations)
         if self.discrete:
-            logits = self.network(observations)
+            logits = self.network(features)
             return torch.multinomial(logits.softmax(-1), 1).squeeze(-1) if explore else logits.argmax(-1)
         if explore:
-            return self.sample(observations)[0]
-        return torch.tanh(self.network(observations).chunk(2, dim=-1)[0])
+            return self.sample(features)[0]
+        return torch.tanh(self.network(features).chunk(2, dim=-1)[0])
 
-    def sample(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+    def sample(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Continuous: reparametrised actions (N, A) and their log probabilities (N,).
 
         log pi(a) = log N(u) - sum log(1 - tanh(u)^2), with log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2u)), which
         does not overflow (arXiv 1812.05905, appendix C; the stable form is from TensorFlow Probability's Tanh).
         """
-        mean, log_std = self.network(observations).chunk(2, dim=-1)
+        mean, log_std = self.network(features).chunk(2, dim=-1)
         low, high = LOG_STD_RANGE
         log_std = low + 0.5 * (high - low) * (torch.tanh(log_std) + 1.0)
         noise = torch.randn_like(mean)
@@ -67,9 +83,9 @@ class Actor(nn.Module):
         log_prob = (-0.5 * noise.square() - log_std - squash).sum(-1) - 0.5 * math.log(2.0 * math.pi) * mean.shape[-1]
         return torch.tanh(raw), log_prob
 
-    def log_probs(self, observations: Tensor) -> Tensor:
+    def log_probs(self, features: Tensor) -> Tensor:
         """Discrete: log probabilities of every action, (N, actions)."""
-        return F.log_softmax(self.network(observations), dim=-1)
+        return F.log_softmax(self.network(features), dim=-1)
 
 
 class TwinCritics(nn.Module):
@@ -80,8 +96,10 @@ class TwinCritics(nn.Module):
     arXiv 2302.02948, section 4.2).
     """
 
-    def __init__(self, inputs: int, hidden: Sequence[int], outputs: int) -> None:
+    def __init__(self, inputs: int, hidden: Sequence[int], outputs: int, trunk: nn.Module | None = None) -> None:
+        """Take inputs of this size: features, of `trunk(features)` where it is given, and continuous actions."""
         super().__init__()
+        self.trunk = trunk or nn.Identity()
         sizes = (inputs, *hidden, outputs)
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
@@ -90,8 +108,11 @@ class TwinCritics(nn.Module):
             self.weights.append(nn.Parameter(torch.empty(2, fan_in, fan_out).uniform_(-bound, bound)))
             self.biases.append(nn.Parameter(torch.empty(2, 1, fan_out).uniform_(-bound, bound)))
 
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Inputs (N, inputs) to both critics' values, (2, N, outputs)."""
+    def forward(self, features: Tensor, actions: Tensor | None = None) -> Tensor:
+        """Features (N, F) and, where they are continuous, actions (N, A) to both critics' values, (2, N, outputs)."""
+        inputs: Tensor = self.trunk(features)
+        if actions is not None:
+            inputs = torch.cat((inputs, actions), dim=-1)
         hidden = inputs.expand(2, *inputs.shape)
         last = len(self.weights) - 1
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
@@ -115,21 +136,31 @@ class SacNetworks:
     """natural logarithm of the entropy's weight, a scalar"""
 
 
+def make_actor(observation_shape: Sequence[int], action_space: ActionSpace, hidden: Sequence[int]) -> Actor:
+    """An actor for states of shape (O,) or for stacked frames of shape (P, P, C)."""
+    if len(observation_shape) == 1:
+        return Actor(observation_shape[0], action_space, hidden)
+    encoder = FrameEncoder(observation_shape[0], observation_shape[-1])
+    return Actor(FEATURES, action_space, hidden, encoder, frame_trunk(encoder.outputs))
+
+
 def make_networks(
-    observation_size: int, action_space: ActionSpace, hidden: Sequence[int], initial_temperature: float
+    observation_shape: Sequence[int], action_space: ActionSpace, hidden: Sequence[int], initial_temperature: float
 ) -> SacNetworks:
-    """Networks for a task's spaces; the slow copies start equal to the critics."""
+    """Networks for states or stacked frames (`make_actor`); the slow copies start equal to the critics."""
+    actor = make_actor(observation_shape, action_space, hidden)
+    trunk, features = None, observation_shape[0]
+    if isinstance(actor.encoder, FrameEncoder):
+        trunk, features = frame_trunk(actor.encoder.outputs), FEATURES
     if isinstance(action_space, spaces.Discrete):
-        inputs, outputs = observation_size, int(action_space.n)
+        inputs, outputs = features, int(action_space.n)
     else:
-        inputs, outputs = observation_size + math.prod(action_space.shape), 1
-    critics = TwinCritics(inputs, hidden, outputs)
-    target_critics = TwinCritics(inputs, hidden, outputs)
-    target_critics.load_state_dict(critics.state_dict())
+        inputs, outputs = features + math.prod(action_space.shape), 1
+    critics = TwinCritics(inputs, hidden, outputs, trunk)
     return SacNetworks(
-        actor=Actor(observation_size, action_space, hidden),
+        actor=actor,
         critics=critics,
-        target_critics=target_critics.requires_grad_(False),
+        target_critics=deepcopy(critics).requires_grad_(False),
         log_temperature=nn.Parameter(torch.tensor(math.log(initial_temperature))),
     )
 

@@ -6,12 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from datamodules.pixels import random_shift
+from rllib_envs.frame_encoder import FrameEncoder, shift_of
 from rllib_envs.sac_networks import ActionSpace, SacNetworks, target_entropy
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Transitions as float32 tensors, column by column as in `rllib_envs.replay.Transitions`."""
+    """Transitions as tensors, column by column as in `rllib_envs.replay.Transitions`."""
 
     observations: Tensor
     actions: Tensor
@@ -21,7 +23,11 @@ class Batch:
 
 
 class SacUpdate:
-    """Trains `SacNetworks` in place (Haarnoja et al. 2018; for discrete actions Christodoulou 2019)."""
+    """Trains `SacNetworks` in place (Haarnoja et al. 2018; for discrete actions Christodoulou 2019).
+
+    From pixels as DrQ-v2 (Yarats et al. 2021, arXiv 2107.09645): every stack is shifted at random, its frames alike;
+    the encoder learns from the critics' loss alone and has no slow copy, but the critics' trunk has one.
+    """
 
     def __init__(
         self,
@@ -40,50 +46,60 @@ class SacUpdate:
         self.target_entropy = target_entropy(action_space)
         self._critic_parameters: list[Tensor] = list(networks.critics.parameters())
         self._target_parameters: list[Tensor] = list(networks.target_critics.parameters())
-        self._actor_parameters: list[Tensor] = list(networks.actor.parameters())
+        self._trained_by_critics: list[Tensor] = [*self._critic_parameters, *networks.actor.encoder.parameters()]
+        self._actor_parameters: list[Tensor] = list(networks.actor.network.parameters())
         # fused: one kernel for all tensors; the default loop costs more than the gradients of nets this small
         self.optimizers = {
             "actor": torch.optim.Adam(self._actor_parameters, lr=actor_lr, fused=True),
-            "critics": torch.optim.Adam(self._critic_parameters, lr=critic_lr, fused=True),
+            "critics": torch.optim.Adam(self._trained_by_critics, lr=critic_lr, fused=True),
             "temperature": torch.optim.Adam([networks.log_temperature], lr=temperature_lr, fused=True),
         }
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Take one gradient step on everything; returns scalars for the log, detached."""
         losses = self._discrete_losses if self.networks.actor.discrete else self._continuous_losses
-        return losses(batch)
+        features = self._encode(batch.observations)
+        with torch.no_grad():
+            next_features = self._encode(batch.next_observations)
+        return losses(batch, features, next_features)
 
-    def _continuous_losses(self, batch: Batch) -> dict[str, Tensor]:
-        networks = self.networks
-        actions, log_probs = networks.actor.sample(batch.observations)
+    def _encode(self, observations: Tensor) -> Tensor:
+        encoder = self.networks.actor.encoder
+        if isinstance(encoder, FrameEncoder):
+            observations = random_shift(observations, shift_of(observations.shape[1]))
+        features: Tensor = encoder(observations)
+        return features
+
+    def _continuous_losses(self, batch: Batch, features: Tensor, next_features: Tensor) -> dict[str, Tensor]:
+        networks, seen = self.networks, features.detach()
+        actions, log_probs = networks.actor.sample(seen)
         temperature = self._step_temperature(-log_probs.detach())
         with torch.no_grad():
-            next_actions, next_log_probs = networks.actor.sample(batch.next_observations)
-            next_inputs = torch.cat((batch.next_observations, next_actions), dim=-1)
-            next_values = networks.target_critics(next_inputs).amin(0).squeeze(-1) - temperature * next_log_probs
-            targets = self._bootstrap(batch, next_values)
-        q = networks.critics(torch.cat((batch.observations, batch.actions), dim=-1)).squeeze(-1)
+            next_actions, next_log_probs = networks.actor.sample(next_features)
+            next_q = networks.target_critics(next_features, next_actions).amin(0).squeeze(-1)
+            targets = self._bootstrap(batch, next_q - temperature * next_log_probs)
+        q = networks.critics(features, batch.actions).squeeze(-1)
         critic_loss = self._step_critics(q, targets)
-        q_policy = networks.critics(torch.cat((batch.observations, actions), dim=-1)).amin(0).squeeze(-1)
+        q_policy = networks.critics(seen, actions).amin(0).squeeze(-1)
         actor_loss = self._step_actor((temperature * log_probs - q_policy).mean())
         return self._scalars(critic_loss, actor_loss, temperature, -log_probs.detach().mean(), q)
 
-    def _discrete_losses(self, batch: Batch) -> dict[str, Tensor]:
-        networks = self.networks
-        log_probs = networks.actor.log_probs(batch.observations)
+    def _discrete_losses(self, batch: Batch, features: Tensor, next_features: Tensor) -> dict[str, Tensor]:
+        networks, seen = self.networks, features.detach()
+        log_probs = networks.actor.log_probs(seen)
         probs = log_probs.exp()
         entropies = -(probs * log_probs).sum(-1).detach()
         temperature = self._step_temperature(entropies)
         with torch.no_grad():
-            next_log_probs = networks.actor.log_probs(batch.next_observations)
-            next_q = networks.target_critics(batch.next_observations).amin(0)
+            next_log_probs = networks.actor.log_probs(next_features)
+            next_q = networks.target_critics(next_features).amin(0)
             next_values = (next_log_probs.exp() * (next_q - temperature * next_log_probs)).sum(-1)
             targets = self._bootstrap(batch, next_values)
         chosen = batch.actions.long().expand(2, *batch.actions.shape)
-        q = networks.critics(batch.observations).gather(-1, chosen).squeeze(-1)
+        q = networks.critics(features).gather(-1, chosen).squeeze(-1)
         critic_loss = self._step_critics(q, targets)
         with torch.no_grad():
-            q_policy = networks.critics(batch.observations).amin(0)
+            q_policy = networks.critics(seen).amin(0)
         actor_loss = self._step_actor((probs * (temperature * log_probs - q_policy)).sum(-1).mean())
         return self._scalars(critic_loss, actor_loss, temperature, entropies.mean(), q)
 
@@ -100,7 +116,7 @@ class SacUpdate:
 
     def _step_critics(self, q: Tensor, targets: Tensor) -> Tensor:
         loss = 0.5 * F.mse_loss(q, targets.expand_as(q), reduction="sum") / targets.numel()
-        self._apply("critics", loss, self._critic_parameters)
+        self._apply("critics", loss, self._trained_by_critics)
         torch._foreach_lerp_(self._target_parameters, self._critic_parameters, self.tau)
         return loss.detach()
 
@@ -112,7 +128,8 @@ class SacUpdate:
         # Gradients of the named parameters only: the actor's loss passes through the critics without touching theirs.
         gradients = torch.autograd.grad(loss, parameters)
         for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
+            # torch's fused Adam pairs numbers by their place in memory, and convolutions give gradients channels last
+            parameter.grad = gradient.contiguous()
         self.optimizers[optimizer].step()
 
     @staticmethod

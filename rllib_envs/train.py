@@ -1,4 +1,4 @@
-"""Train an agent: RLlib SAC on frames' rewards, evaluated on the way, resumable after a stop."""
+"""Train an agent: SAC or PPO on frames' rewards, evaluated on the way, resumable after a stop."""
 
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -11,9 +11,12 @@ from datamodules.tasks import Task
 from lightning_modules.settings import TeacherSettings
 from rllib_envs.agent_files import CARD, AgentCard, AgentResult, OnEvaluation, RewardKind
 from rllib_envs.agent_reward import check_reward, measure_teacher_scales
+from rllib_envs.frame_encoder import check_pixels
 from rllib_envs.gl import prepare_gl, require_gl
 from rllib_envs.judges import check_judge
-from rllib_envs.settings import SacSettings
+from rllib_envs.refinement_check import check_refinement
+from rllib_envs.refinement_settings import RefinementSettings
+from rllib_envs.settings import LearningSettings
 from rllib_envs.simulators import make_simulator
 from rllib_envs.threads import torch_threads
 
@@ -23,35 +26,55 @@ RESULT = "result.json"
 def train_agent(
     task: Task,
     reward: RewardKind,
-    sac: SacSettings,
+    learning: LearningSettings,
     out: Path,
     *,
     seed: int,
     student: Path | None = None,
     teacher: TeacherSettings | None = None,
     judge: TeacherSettings | None = None,
+    spread_penalty: float = 0.0,
+    refinement: RefinementSettings | None = None,
+    labels: Path | None = None,
     report: Report = silent,
     on_evaluation: OnEvaluation | None = None,
 ) -> AgentResult:
-    """Train until `sac.total_steps`, or go on with a training that was stopped.
+    """Train until `total_steps`, or go on with a training that was stopped.
 
     Args:
         task: what to do.
         reward: what the agent is rewarded with.
-        sac: how it learns.
+        learning: how it learns.
         out: folder for the agent: agent.json, policy.safetensors, evaluations.jsonl, checkpoint/, result.json. A
             finished one is left as it is.
         seed: seed of networks, episodes and batches.
         student: the student's folder, for reward 'student'.
-        teacher: which teacher, for reward 'teacher'.
+        teacher: which teacher, for reward 'teacher' and for a refinement.
         judge: a teacher that scores the evaluations on the way, too, and decides nothing; each decision is a query.
+        spread_penalty: how much of the spread of an ensemble of students is taken off its reward (at least 0).
+        refinement: when and how the student is repaired with new labels; they and the new students lie in
+            refinements/ below `out`.
+        labels: what the student was fitted to, for a refinement.
         report: called with the agent decisions done and to do.
         on_evaluation: called with each new line of evaluations.jsonl.
 
     Raises:
         SuiteError: a mistake in the arguments, found before any work starts, or an `out` that holds another agent.
     """
-    card = check_reward(AgentCard(task, reward, sac, seed, student=student, teacher=teacher, judge=judge))
+    given = AgentCard(
+        task,
+        reward,
+        learning,
+        seed,
+        student=student,
+        teacher=teacher,
+        judge=judge,
+        spread_penalty=spread_penalty,
+        refinement=refinement,
+        labels=labels if refinement else None,
+    )
+    card = check_reward(given)
+    check_refinement(card)
     if judge is not None:
         check_judge(task, judge)
     card = claim(out, card)
@@ -70,24 +93,40 @@ def train_agent(
             result = training.run(report, on_evaluation)
         finally:
             training.close()
-    write_result(out, asdict(result), asdict(card))
+    write_result(out, asdict(result), card.content())
     return result
 
 
 def train_folder(
     task: Task,
     reward: RewardKind,
-    sac: SacSettings,
+    learning: LearningSettings,
     out: Path,
     *,
     seed: int,
     student: Path | None,
     teacher: TeacherSettings | None,
     judge: TeacherSettings | None,
+    spread_penalty: float,
+    refinement: RefinementSettings | None = None,
+    labels: Path | None = None,
 ) -> Path:
     """What scripts.train_agent does: train with a progress bar. Returns the path of `result.json`."""
     with progress_bar("train", "steps") as report:
-        train_agent(task, reward, sac, out, seed=seed, student=student, teacher=teacher, judge=judge, report=report)
+        train_agent(
+            task,
+            reward,
+            learning,
+            out,
+            seed=seed,
+            student=student,
+            teacher=teacher,
+            judge=judge,
+            spread_penalty=spread_penalty,
+            refinement=refinement,
+            labels=labels,
+            report=report,
+        )
     return out / RESULT
 
 
@@ -97,8 +136,10 @@ def claim(out: Path, card: AgentCard) -> AgentCard:
     Raises DataError when the folder holds an agent of another task, reward, student, seed or other settings.
     """
     if not (out / CARD).exists():
+        if card.observations == "pixels":
+            check_pixels(card.task.render.frame_pixels)
         make_simulator(card.task).close()
-        if card.reward != "true" or card.judge:
+        if card.reward != "true" or card.judge or card.observations == "pixels":
             require_gl()
         if card.reward == "teacher":
             card = measure_teacher_scales(card)
@@ -107,7 +148,8 @@ def claim(out: Path, card: AgentCard) -> AgentCard:
     before = AgentCard.read(out)
     wanted = replace(card, teacher_scales=before.teacher_scales)
     # the student's digest tells more than its path
-    difference = first_difference(asdict(replace(before, student=None)), asdict(replace(wanted, student=None)))
+    there, here = (replace(each, student=None, labels=None).content() for each in (before, wanted))
+    difference = first_difference(there, here)
     if difference:
         raise DataError(f"{out} holds another agent: {difference}; choose another --out, or remove that folder")
     return wanted

@@ -1,10 +1,11 @@
 """Measure this project beside its peers on this machine.
 
-rendering, agents, rewards, loading, fitting, backbones or teacher:
+rendering, agents, learning, rewards, loading, fitting, backbones or teacher:
 
     python -m scripts.benchmark rendering
 
-Prints a table and writes runs/benchmarks/NAME/result.json with `ratios`. Each takes one to four minutes.
+Prints a table and writes runs/benchmarks/NAME/result.json with `ratios`. Each takes one to six minutes,
+but learning half an hour.
 """
 
 import sys

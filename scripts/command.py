@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, auto_cli, set_parsing_settings
 
-from datamodules.errors import DataError, SuiteError
+from datamodules.errors import DataError, SuiteError, mistake_behind
 
 MISTAKE = 2
 INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for Ctrl-C
@@ -92,13 +92,6 @@ def closest_files(path: Path) -> list[str]:
 def did_you_mean(offers: Sequence[str]) -> str:
     """The question that offers names, or nothing when there are none."""
     return f"did you mean {' or '.join(map(repr, offers))}?" if offers else ""
-
-
-def mistake_behind(failure: BaseException | None) -> SuiteError | None:
-    """The SuiteError that `failure` is or was raised from: jsonargparse wraps what a settings dataclass raises."""
-    while failure is not None and not isinstance(failure, SuiteError):
-        failure = failure.__cause__
-    return failure
 
 
 def command_name() -> str:

@@ -30,9 +30,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
             from sweeps.estimate import print_estimate
 
             return print_estimate(sweep)
-        from sweeps.sweep_report import conclude_sweep
-
         from sweeps.launch import launch_sweep  # torch and ray load only after the settings proved right
+        from sweeps.sweep_report import conclude_sweep
 
         result = launch_sweep(sweep, shlex.join(["python", "-m", "scripts.launch_sweep", *arguments]))
         failed = conclude_sweep(result)

@@ -7,17 +7,20 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from lightning_modules.held_out import HeldOut
+from rllib_envs.costs import QUANTILES
 from rllib_envs.evaluations import Evaluation
 from sweeps import plots
 from sweeps.measures import fallen_steps
+from sweeps.refinement_page import farthest_clouds, records_of
 from sweeps.statistics import Interval, mean_with_interval
 from sweeps.trial_files import TrialFiles, read_trial
 
 LEARNING_CURVE, SCATTER, TRACES, HISTOGRAM = "learning_curve", "student_against_teacher", "episode_traces", "rewards"
-STAGE_SECONDS, AGENT_SECONDS = "stage_seconds", "agent_seconds"
-NAMES = (LEARNING_CURVE, SCATTER, TRACES, HISTOGRAM, STAGE_SECONDS, AGENT_SECONDS)
+STAGE_SECONDS, AGENT_SECONDS, LATENCY = "stage_seconds", "agent_seconds", "reward_latency"
+DRIFT = "drift"
+NAMES = (LEARNING_CURVE, DRIFT, SCATTER, TRACES, HISTOGRAM, STAGE_SECONDS, AGENT_SECONDS, LATENCY)
 STAGES = ("collect", "label", "fit", "train", "evaluate", "report")
-COSTS = ("simulate", "render", "reward", "update", "other")
+COSTS = ("simulate", "render", "reward", "update", "refine", "other")
 
 
 def figures_of_trial(trial: Path) -> dict[str, bytes]:
@@ -30,12 +33,17 @@ def draw_figures(files: TrialFiles) -> dict[str, plots.Drawing]:
     drawings: dict[str, plots.Drawing] = {}
     if files.evaluations:
         drawings[LEARNING_CURVE] = _learning_curve(files)
+    if (farthest := farthest_clouds(files)) is not None:
+        clouds, _ = farthest
+        drawings[DRIFT] = plots.clouds(clouds.labelled, clouds.visited, clouds.asked)
     if files.held_out is not None:
         drawings |= _student_drawings(files.held_out)
     if stages := _known(files.result.get("seconds", {}), STAGES):
         drawings[STAGE_SECONDS] = plots.time_bars(stages)
     if costs := _known(files.training.get("costs", {}), COSTS):
         drawings[AGENT_SECONDS] = plots.time_bars(costs)
+    if latency := files.training.get("reward_latency"):
+        drawings[LATENCY] = plots.latency_histogram(latency["histogram"], [latency[name] for name in QUANTILES])
     return drawings
 
 
@@ -58,7 +66,8 @@ def _learning_curve(files: TrialFiles) -> plots.Drawing:
         curve(learned, "learned_returns") if learned else None,
         interval_of(files.result.get("random_return")),
         interval_of(files.result.get("true_return")),
-        fallen_steps(files),
+        overoptimised=fallen_steps(files),
+        asked=[record.steps for record in records_of(files)],
     )
 
 

@@ -158,11 +158,14 @@ def learning_curve(
     learned_return: Curve | None,
     random_policy: Interval | None,
     final: Interval | None,
+    *,
     overoptimised: tuple[int, int] | None = None,
+    asked: Sequence[int] = (),
 ) -> Drawing:
     """True return over agent steps beside the random policy's band; below it, the return the agent was trained on.
 
-    The steps between which the agent over-optimised its reward are shaded.
+    The steps between which the agent over-optimised its reward are shaded; those at which the teacher was `asked` to
+    refine it are marked.
     """
     with _style():
         figure = Figure(figsize=(WIDTH, 4.3 if learned_return else 3.4))
@@ -181,6 +184,10 @@ def learning_curve(
         if overoptimised is not None:
             for axes in rows[:, 0]:
                 axes.axvspan(*overoptimised, color=TEACHER, alpha=0.18, linewidth=0, label="over-optimised")
+        for axes in rows[:, 0]:
+            for number, steps in enumerate(asked):
+                label = "teacher asked" if number == 0 else None
+                axes.axvline(steps, color=TEACHER, linewidth=1.2, linestyle=(0, (1, 1.5)), label=label)
         _curve(upper, true_return, AGENT, "agent in training")
         if final is not None:
             bar = np.array([[final.mean - final.low], [final.high - final.mean]])
@@ -292,6 +299,27 @@ def pareto(points: Sequence[Point]) -> list[Point]:
     return best
 
 
+def clouds(
+    labelled: NDArray[np.floating[Any]], visited: NDArray[np.floating[Any]], asked: NDArray[np.floating[Any]]
+) -> Drawing:
+    """Frames (N, 2) on a plane: what the labels show, what the agent visits, and what the teacher was asked about."""
+    with _style():
+        figure = Figure(figsize=(WIDTH, 3.9))
+        axes = figure.subplots()
+        for points, colour, size, alpha, label in (
+            (labelled, SOFT, 7, 0.35, "labelled"),
+            (visited, STUDENT, 7, 0.5, "visited"),
+            (asked, TEACHER, 22, 1.0, "asked about"),
+        ):
+            chosen = np.linspace(0, len(points) - 1, min(len(points), MOST_POINTS)).astype(int)
+            x, y = points[chosen].T
+            axes.scatter(x, y, s=size, color=colour, alpha=alpha, linewidths=0, label=label)
+        axes.set_xlabel("first principal component")
+        axes.set_title("Second principal component")
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=3, fontsize=9)
+        return Drawing(figure)
+
+
 def reward_histogram(student: NDArray[np.floating[Any]], teacher: NDArray[np.floating[Any]]) -> Drawing:
     """How the rewards (N,) of student and teacher are distributed over the same frames."""
     edges = np.histogram_bin_edges(np.concatenate([student, teacher]), bins=40).tolist()
@@ -320,6 +348,27 @@ def time_bars(seconds: Mapping[str, float]) -> Drawing:
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0, labelcolor=INK)
         axes.set_xlabel("seconds")
+        return Drawing(figure)
+
+
+def latency_histogram(bins: Sequence[tuple[float, float, int]], quantiles: Sequence[float]) -> Drawing:
+    """How many calls took how long: (low, high, calls) in seconds, drawn in milliseconds on a log scale.
+
+    Vertical lines stand at the quantiles (seconds).
+    """
+    with _style():
+        figure = Figure(figsize=(WIDTH, 2.4))
+        axes = figure.subplots()
+        lows = [1000 * low for low, _, _ in bins]
+        widths = [1000 * (high - low) for low, high, _ in bins]
+        axes.bar(lows, [calls for _, _, calls in bins], width=widths, align="edge", color=STUDENT)
+        for seconds, line in zip(quantiles, ("solid", "dashed", "dotted"), strict=True):
+            axes.axvline(1000 * seconds, color=INK, linestyle=line, linewidth=1.2)
+        axes.set_xscale("log", subs=[])
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.set_title("Calls of the reward function")
+        axes.set_xlabel("milliseconds a call")
         return Drawing(figure)
 
 

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from lightning_modules.held_out import HeldOut
 from sweeps import figures
 from sweeps.answer import BY_SENTENCE, answer_of, duration, number, quoted, returns_in_words, total_seconds
+from sweeps.costs import cost_rows
 from sweeps.measures import measure_rows, watch_of
 from sweeps.pages import data_uri, picture_uri, settings_in_rows, write_page
+from sweeps.refinement_page import farthest_clouds, refinement_rows, refinement_summary
 from sweeps.trial_files import TrialFiles, read_trial
 
-VIDEO_BYTES = 3_500_000
+VIDEO_BYTES = 3_400_000
 """a longer video is linked instead: base64 adds a third, and the page must stay below 6 MB"""
 
 # Key in student.json's fidelity -> name, what it says, and where good lies (FIELD: Gleave et al. 2021 for EPIC).
@@ -63,10 +65,13 @@ def page_content(files: TrialFiles) -> dict[str, Any]:
         "returns": _returns(result),
         "watch": watch_of(files),
         "measures": measure_rows(files),
+        "refinement": refinement_summary(files),
+        "refinements": refinement_rows(files),
+        "drifted_at": f"{farthest[1].steps:,}" if (farthest := farthest_clouds(files)) else None,
         "fidelity": _fidelity(files.student.get("fidelity", {})),
         "student": _student(files.student),
         "frames": _frame_rows(files),
-        "costs": _costs(files),
+        "costs": cost_rows(files),
         "settings": settings_in_rows(result.get("settings", {})),
         "versions": result.get("versions", {}),
         "command": result.get("command"),
@@ -96,10 +101,7 @@ def _tiles(files: TrialFiles) -> list[tuple[str, str, str]]:
     """(figure, name, remark) of the handful of figures that matter most."""
     result, tiles = files.result, []
     if agent := result.get("true_return"):
-        most = files.highest_return
-        tiles.append(
-            (number(agent["mean"]), "true return", f"of at most {number(most)}" if most else "mean of an episode")
-        )
+        tiles.append((number(agent["mean"]), "true return", _scale_of_returns(files.agent.get("task"))))
     if random := result.get("random_return"):
         tiles.append((number(random["mean"]), "random policy", "true return, for scale"))
     within = files.student.get("fidelity", {}).get("spearman_within_episode")
@@ -110,6 +112,15 @@ def _tiles(files: TrialFiles) -> list[tuple[str, str, str]]:
     if (seconds := total_seconds(result)) is not None:
         tiles.append((duration(seconds), "from start to end", "on this machine"))
     return tiles
+
+
+def _scale_of_returns(task: Mapping[str, Any] | None) -> str:
+    """What a true return is to be held against."""
+    if task is None:
+        return "mean of an episode"
+    if ends := task.get("score_range"):  # where the best frame ends the episode, no episode is full of them
+        return f"the task's reference is {number(ends[1])}"
+    return f"of at most {number(task['reward_per_frame'][1] * task['episode_frames'])}"
 
 
 def _fidelity(fidelity: Mapping[str, float | None]) -> list[tuple[str, str, str]]:
@@ -139,27 +150,6 @@ def _thumbnail(held_out: HeldOut, position: int, pixels: NDArray[np.uint8]) -> d
         "student": f"{held_out.student[position]:.2f}",
         "teacher": f"{held_out.teacher[position]:.2f}",
     }
-
-
-def _costs(files: TrialFiles) -> list[tuple[str, str, str]]:
-    """(name, figure, remark): what the agent's training took, and what asking the teacher at every step would have."""
-    rows = []
-    queries, steps = files.result.get("teacher_queries"), files.training.get("steps")
-    if queries is not None:
-        rows.append(("Teacher queries", f"{queries:,}", "frames the teacher scored in this trial"))
-    if steps is not None:
-        rows.append(("Agent steps", f"{steps:,}", f"{files.training['updates']:,} gradient updates"))
-    if queries is not None and steps is not None and files.reward == "student":
-        saved = steps - queries
-        remark = f"asking the teacher at every agent step would have taken {steps:,}"
-        if saved < 0:
-            remark += "; this run asked more, and gains only when the labels serve other prompts, seeds or longer runs"
-        rows.append(("Queries saved", f"{saved:,}".replace("-", "\N{MINUS SIGN}"), remark))
-    if "steps_per_second" in files.training:
-        rows.append(
-            ("Speed", f"{number(files.training['steps_per_second'])} steps/s", "of the agent's training, all included")
-        )
-    return rows
 
 
 def _video(path: Path | None) -> dict[str, str | None] | None:

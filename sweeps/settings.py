@@ -7,7 +7,8 @@ from typing import Any, Literal
 from datamodules.errors import SettingsError
 from datamodules.tasks import Task
 from lightning_modules.settings import TeacherSettings
-from rllib_envs.settings import CollectSettings, SacSettings
+from rllib_envs.refinement_settings import RefinementSettings
+from rllib_envs.settings import CollectSettings, PpoSettings, SacSettings, learning_settings
 
 EVALUATION_SEED = 1_000_000
 """First seed of the final evaluation's episodes: far above any training or collection seed, so they are fresh."""
@@ -33,18 +34,24 @@ class TrialConfig:
     """what to do and the sentence that rewards it"""
     teacher: TeacherSettings
     """which CLIP labels the frames"""
-    sac: SacSettings
-    """how the agent learns"""
     student: Path
     """a LightningCLI configuration of the student, as conf/student/default.yaml"""
     out: Path
     """the output folder; run again with the same folder to go on where it stopped"""
+    sac: SacSettings = field(default_factory=SacSettings)
+    """how the agent learns"""
+    ppo: PpoSettings | None = None
+    """PPO in place of SAC, as ../ppo/default.yaml; `sac` is left out then"""
     fit: dict[str, Any] = field(default_factory=dict)
     """settings of the fit that differ from the student's file, as {model: {backbone: resnet18}}"""
     collect: CollectSettings = field(default_factory=CollectSettings)
     """which frames the teacher is asked about"""
     reward: Literal["student", "teacher", "random", "true"] = "student"
     """what the agent is rewarded with"""
+    spread_penalty: float = 0.0
+    """of an ensemble of students (model.members): the reward is their mean less this times their spread (at least 0)"""
+    refinement: RefinementSettings | None = None
+    """when the teacher is asked again during training, and what the student makes of it; empty: never"""
     evaluation_episodes: int = 10
     """episodes of the final evaluation (2 to 1000); the random policy beside it plays 100"""
     judge: bool = False
@@ -60,6 +67,14 @@ class TrialConfig:
     """where the run is recorded"""
 
     def __post_init__(self) -> None:
+        learning_settings(self.sac, self.ppo)
+        if not 0.0 <= self.spread_penalty < float("inf"):
+            raise SettingsError(f"spread_penalty is {self.spread_penalty}: it must be at least 0 and finite")
+        if self.spread_penalty and self.reward != "student":
+            raise SettingsError(
+                f"spread_penalty is {self.spread_penalty} but reward is {self.reward!r}: only an ensemble of students "
+                "has a spread"
+            )
         if not 2 <= self.evaluation_episodes <= 1000:
             raise SettingsError(f"evaluation_episodes is {self.evaluation_episodes}: it must lie between 2 and 1000")
         if not 0 <= self.seed < EVALUATION_SEED:
@@ -68,6 +83,8 @@ class TrialConfig:
             raise SettingsError(
                 f"last_stage is 'fit' and reward is {self.reward!r}: only a student is fitted; set reward to 'student'"
             )
+        if self.refinement is not None and self.reward != "student":
+            raise SettingsError(f"refinement is given and reward is {self.reward!r}: only a student can be refined")
 
 
 @dataclass(frozen=True)

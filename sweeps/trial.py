@@ -18,15 +18,19 @@ from datamodules.results import write_result
 from datamodules.tasks import Task
 from lightning_modules.fit import check_fit, fit_student
 from lightning_modules.labelling import label_frames
+from lightning_modules.reward_function import check_spread_penalty
 from lightning_modules.settings import TeacherSettings
 from lightning_modules.teacher import ClipTeacher, check_prompts, fetch_weights
 from rllib_envs.collect import collect_frames
 from rllib_envs.evaluate import evaluate_agent
 from rllib_envs.evaluations import EVALUATIONS, read_evaluations
 from rllib_envs.gl import require_gl
+from rllib_envs.refinement_check import check_strategy
 from rllib_envs.scores import normalised_score
+from rllib_envs.settings import learning_settings
 from rllib_envs.simulators import make_simulator
 from rllib_envs.train import train_agent
+from sweeps.costs import cost_metrics
 from sweeps.figures import figures_of_trial
 from sweeps.journal import Journal, Made, Stage
 from sweeps.learning_speed import area_under_curve
@@ -38,6 +42,16 @@ from sweeps.statistics import mean_with_interval
 from sweeps.student_page import write_student_page
 
 SHOWN_FIDELITY = ("pearson", "spearman_pooled", "spearman_within_episode")
+AGENT_FIGURES = (
+    "steps",
+    "updates",
+    "steps_per_second",
+    "costs",
+    "cost_shares",
+    "reward_latency",
+    "peak_memory_gib",
+    "peak_gpu_memory_gib",
+)
 SPOOL = "mlflow.spool"
 UNITS = {
     "collect": "frames",
@@ -139,13 +153,16 @@ def check_trial(config: TrialConfig, unfinished: set[str]) -> None:
     require_gl()
     make_simulator(config.task).close()
     asking = {"label"}
-    if config.reward == "teacher" or config.judge:
+    if config.reward == "teacher" or config.judge or config.refinement:
         asking |= {"train", "evaluate"}
     if asking & unfinished:
         check_prompts(config.teacher, (*config.task.prompts.goal, *config.task.prompts.baseline))
         fetch_weights(config.teacher)
     if "fit" in unfinished:
-        check_fit(config.student, config.task.render.frame_pixels, config.fit)
+        members = check_fit(config.student, config.task.render.frame_pixels, config.fit)
+        check_spread_penalty(config.spread_penalty, members, config.student)
+        if config.refinement:
+            check_strategy(config.refinement, members)
 
 
 def stages_of(config: TrialConfig, progress: Progress = lambda share, value: None) -> list[Stage]:
@@ -189,12 +206,15 @@ def stages_of(config: TrialConfig, progress: Progress = lambda share, value: Non
             train_agent(
                 config.task,
                 config.reward,
-                config.sac,
+                learning_settings(config.sac, config.ppo),
                 out / "agent",
                 seed=config.seed,
                 student=out / "student" if config.reward == "student" else None,
-                teacher=config.teacher if config.reward == "teacher" else None,
+                teacher=config.teacher if config.reward == "teacher" or config.refinement else None,
                 judge=judge,
+                spread_penalty=config.spread_penalty,
+                refinement=config.refinement,
+                labels=out / "labels" if config.refinement else None,
                 report=report,
                 on_evaluation=log,
             )
@@ -208,6 +228,8 @@ def stages_of(config: TrialConfig, progress: Progress = lambda share, value: Non
     varied = {"fit": config.fit} if config.fit else {}
     sentences = (*config.task.prompts.goal, *config.task.prompts.baseline)
     judge = config.teacher if config.judge else None
+    learning = {"sac": asdict(config.sac)} if config.ppo is None else {"ppo": asdict(config.ppo)}
+    penalty = {"spread_penalty": config.spread_penalty} if config.spread_penalty else {}  # as trials of before have it
     judged_by = None if judge is None else _decisive(judge)
     learned = [
         Stage("collect", "frames", {"task": seen, "collect": asdict(config.collect), **seed}, collect),
@@ -221,7 +243,15 @@ def stages_of(config: TrialConfig, progress: Progress = lambda share, value: Non
         Stage(
             "train",
             "agent",
-            {"task": task, "reward": config.reward, "sac": asdict(config.sac), "judge": judged_by, **seed},
+            {
+                "task": task,
+                "reward": config.reward,
+                **learning,
+                "judge": judged_by,
+                **penalty,
+                **({"refinement": asdict(config.refinement)} if config.refinement else {}),
+                **seed,
+            },
             train,
         ),
         Stage("evaluate", "evaluation", {"episodes": config.evaluation_episodes, "teacher": judged_by}, evaluate),
@@ -229,8 +259,7 @@ def stages_of(config: TrialConfig, progress: Progress = lambda share, value: Non
 
 
 def _describe(run: Run, config: TrialConfig, command: str) -> None:
-    settings = asdict(config)
-    run.log_settings({name: value for name, value in settings.items() if name != "tracking"})
+    run.log_settings({name: value for name, value in _settings(config).items() if name != "tracking"})
     run.set_tags(
         {
             "task": config.task.name,
@@ -243,11 +272,17 @@ def _describe(run: Run, config: TrialConfig, command: str) -> None:
     )
 
 
+def _settings(config: TrialConfig) -> dict[str, Any]:
+    """All that count: of the two algorithms only the one by which the agent learns."""
+    unused = "ppo" if config.ppo is None else "sac"
+    return {name: value for name, value in asdict(config).items() if name != unused}
+
+
 def _conclude(config: TrialConfig, journal: Journal, run: Run, command: str) -> Path:
     """Write `result.json` and the page, and log both; result.json is written twice, because the page takes time too."""
     start = time.monotonic()
     figures = _figures(config, journal, run, command)
-    write_result(config.out, figures, asdict(config))
+    write_result(config.out, figures, _settings(config))
     page = write_report(config.out)
     run.log_file(page)
     for name, png in figures_of_trial(config.out).items():
@@ -256,13 +291,14 @@ def _conclude(config: TrialConfig, journal: Journal, run: Run, command: str) -> 
         run.log_file(video, "video")
     figures["seconds"] |= {"report": round(time.monotonic() - start, 2)}
     figures["seconds"]["total"] = round(sum(figures["seconds"].values()), 2)
-    path = write_result(config.out, figures, asdict(config))
+    path = write_result(config.out, figures, _settings(config))
     run.log_file(path)
     run.log_metrics(
         {
             **_final_measures(figures),
             **{f"final/student_{name}": figures["student"][name] for name in SHOWN_FIDELITY if "student" in figures},
             "cost/teacher_queries": figures["teacher_queries"],
+            **cost_metrics(figures.get("agent", {})),
             **{f"cost/{stage}_seconds": seconds for stage, seconds in figures["seconds"].items()},
         }
     )
@@ -293,11 +329,13 @@ def _figures(config: TrialConfig, journal: Journal, run: Run, command: str) -> d
         "command": command,
         "mlflow": {"tracking_uri": run.tracking_uri, "run_id": run.run_id},
     }
+    if refinement := train.get("refinement"):
+        figures["refinement"], figures["query_budget"] = refinement, refinement["query_budget"]
     for name in ("true_return", "random_return", "learned_return", "score", "teacher_return"):
         if values := evaluate.get(f"{name}s"):
             figures[name] = summary(values)
     if train:
-        figures["agent"] = {name: train[name] for name in ("steps", "updates", "steps_per_second", "costs")}
+        figures["agent"] = {name: train[name] for name in AGENT_FIGURES if name in train}
     curve = read_evaluations(config.out / "agent" / EVALUATIONS)
     if len(curve) > 1:
         steps, heights = [each.steps for each in curve], [float(np.mean(each.true_returns)) for each in curve]

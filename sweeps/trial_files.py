@@ -36,12 +36,6 @@ class TrialFiles:
         """What the agent was rewarded with: student, teacher, random or true."""
         return str(self.agent.get("reward", "student"))
 
-    @property
-    def highest_return(self) -> float | None:
-        """The highest true return that an episode of this task can reach, where the task states it."""
-        task = self.agent.get("task")
-        return None if task is None else float(task["reward_per_frame"][1] * task["episode_frames"])
-
 
 def read_trial(folder: Path) -> TrialFiles:
     """Read a trial's folder.

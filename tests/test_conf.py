@@ -11,7 +11,8 @@ from datamodules.conf import read_conf
 from datamodules.tasks import Task
 from lightning_modules.sentences import read_sentences
 from lightning_modules.settings import TeacherSettings
-from rllib_envs.settings import SacSettings
+from rllib_envs.refinement_settings import RefinementSettings
+from rllib_envs.settings import PpoSettings, SacSettings
 from scripts.fit_student import main as fit_student
 from sweeps.audit_settings import PromptList
 from sweeps.settings import SweepConfig, TrialConfig
@@ -24,6 +25,8 @@ TYPES: dict[str, type] = {
     "tasks": Task,
     "teacher": TeacherSettings,
     "sac": SacSettings,
+    "ppo": PpoSettings,
+    "refinement": RefinementSettings,
     "trials": TrialConfig,
     "sweeps": SweepConfig,
 }

@@ -65,6 +65,13 @@ def test_shifted_frames_are_crops_of_the_frame_with_repeated_edges() -> None:
     assert {y for y, _ in moves} == {x for _, x in moves} == set(range(5))
 
 
+def test_stacked_frames_are_shifted_alike() -> None:
+    frames = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (10, 8, 8, 3), np.uint8))
+    shifted = random_shift(torch.cat((frames, frames, frames), dim=-1), 2)
+    assert torch.equal(shifted[..., :3], shifted[..., 3:6])
+    assert torch.equal(shifted[..., :3], shifted[..., 6:])
+
+
 def test_shift_of_nothing_leaves_frames_as_they_are() -> None:
     frames = torch.randint(0, 256, (3, 8, 8, 3), dtype=torch.uint8)
     assert torch.equal(random_shift(frames, 0), frames)

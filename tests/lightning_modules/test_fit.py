@@ -233,7 +233,11 @@ def test_missing_labels_name_the_command(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "conf" / "student").glob("*.yaml")), ids=lambda path: path.name)
 def test_shipped_configurations_fit_the_shipped_frames(path: Path) -> None:
-    check_fit(path, 84)
+    assert check_fit(path, 84) == 1
+
+
+def test_a_check_tells_the_members_of_an_ensemble(tmp_path: Path) -> None:
+    assert check_fit(config_file(tmp_path, model={"members": 3}), PIXELS) == 3
 
 
 @pytest.mark.slow

@@ -90,6 +90,28 @@ def test_ensemble_gives_the_mean_of_its_members_and_their_spread(tmp_path: Path,
     np.testing.assert_allclose(spread, expected.std(axis=1), rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("head", ["reward", "embedding"])
+def test_the_penalty_takes_that_many_standard_deviations_off_the_mean(tmp_path: Path, head: Any) -> None:
+    network, card = made_student(head=head, members=3)
+    embeddings = StudentEmbeddings(SENTENCES, {TASK.name: SAMPLE}) if head == "embedding" else None
+    save_student(tmp_path, network, card, embeddings)
+    members = StudentReward.load(tmp_path, runtime="torch").members(FRAMES)
+    deviations = np.sqrt(((members - members.mean(axis=1, keepdims=True)) ** 2).mean(axis=1))
+    assert (deviations > 0).all()
+    pessimist = StudentReward.load(tmp_path, runtime="torch", spread_penalty=1.5)
+    assert pessimist(FRAMES).dtype == np.float32
+    np.testing.assert_allclose(pessimist(FRAMES), members.mean(axis=1) - 1.5 * deviations, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(pessimist.mean_and_spread(FRAMES)[0], members.mean(axis=1))
+
+
+def test_a_spread_that_is_not_there_cannot_be_penalised(folder: Path) -> None:
+    with pytest.raises(SettingsError, match=r"spread_penalty is 1\.0 but the student of .* is a single one"):
+        StudentReward.load(folder, spread_penalty=1.0)
+    for penalty in (-0.5, float("nan"), float("inf")):
+        with pytest.raises(SettingsError, match="at least 0 and finite"):
+            StudentReward.load(folder, spread_penalty=penalty)
+
+
 def test_single_student_has_no_spread(folder: Path) -> None:
     assert not StudentReward.load(folder).mean_and_spread(FRAMES)[1].any()
 

@@ -14,8 +14,9 @@ from datamodules.tasks import Task
 from lightning_modules.rewards import Standardisation
 from lightning_modules.settings import TeacherSettings
 from rllib_envs.agent_files import CARD, WEIGHTS, AgentCard, greedy_policy, load_policy, save_policy
+from rllib_envs.ppo_networks import PpoActor
 from rllib_envs.sac_networks import Actor
-from rllib_envs.settings import SacSettings
+from rllib_envs.settings import PpoSettings, SacSettings
 
 SAC = SacSettings(hidden=(8, 4))
 EYES = spaces.Box(-np.inf, np.inf, (3,), np.float32)
@@ -76,12 +77,24 @@ def test_a_saved_policy_acts_as_before(pole: Task, tmp_path: Path) -> None:
     np.testing.assert_allclose(actions, actor.network(torch.from_numpy(observations))[:, :2].tanh().detach(), rtol=1e-6)
 
 
+def test_a_policy_of_ppo_is_kept_and_acts_as_before_too(pole: Task, tmp_path: Path) -> None:
+    AgentCard(pole, "true", PpoSettings(hidden=(16, 4)), 0).write(tmp_path)
+    card = AgentCard.read(tmp_path)
+    assert card.learning == PpoSettings(hidden=(16, 4))
+    actor = PpoActor(3, ARM, card.learning.hidden)
+    save_policy(tmp_path, actor)
+    observations = np.random.default_rng(0).standard_normal((7, 3)).astype(np.float32)
+    actions = load_policy(tmp_path, card, EYES, ARM)(observations)
+    np.testing.assert_array_equal(actions, greedy_policy(actor)(observations))
+    assert actions.any()
+
+
 def test_missing_damaged_and_foreign_weights_are_named(pole: Task, tmp_path: Path) -> None:
     card = AgentCard(pole, "true", SAC, 0)
     with pytest.raises(DataError, match="did not finish"):
         load_policy(tmp_path, card, EYES, ARM)
     save_policy(tmp_path, Actor(3, ARM, SAC.hidden))
-    wider = replace(card, sac=SacSettings(hidden=(16, 4)))
+    wider = replace(card, learning=SacSettings(hidden=(16, 4)))
     with pytest.raises(DataError, match="does not fit"):
         load_policy(tmp_path, wider, EYES, ARM)
     (tmp_path / WEIGHTS).write_bytes(b"not weights")

@@ -51,6 +51,26 @@ def test_a_students_card_gets_its_digest_and_gives_its_reward(small_pole: Task, 
     np.testing.assert_array_equal(reward(frames), StudentReward.load(student)(frames))
 
 
+def test_an_ensembles_spread_is_penalised_where_the_card_says_so(small_pole: Task, tmp_path: Path) -> None:
+    network, card = made_student(members=3)
+    student = tmp_path / "ensemble"
+    save_student(student, network, replace(card, targets=(replace(card.targets[0], task=small_pole.name),)))
+    check_reward(AgentCard(small_pole, "student", SAC, 0, student=student, spread_penalty=2.0)).write(tmp_path)
+    agent = AgentCard.read(tmp_path)
+    frames = np.random.default_rng(0).integers(0, 256, (3, PIXELS, PIXELS, 3), np.uint8)
+    reward = make_reward(agent)
+    assert reward is not None
+    members = StudentReward.load(student).members(frames)
+    np.testing.assert_allclose(reward(frames), members.mean(axis=1) - 2 * members.std(axis=1), rtol=1e-5)
+
+
+def test_a_spread_penalty_needs_the_reward_of_an_ensemble(small_pole: Task, student: Path) -> None:
+    with pytest.raises(SettingsError, match=r"spread_penalty is 1\.0 but the reward is 'random'"):
+        check_reward(AgentCard(small_pole, "random", SAC, 0, spread_penalty=1.0))
+    with pytest.raises(SettingsError, match="is a single one, which has no spread"):
+        check_reward(AgentCard(small_pole, "student", SAC, 0, student=student, spread_penalty=1.0))
+
+
 def test_the_other_rewards_need_no_files(pole: Task) -> None:
     assert make_reward(check_reward(AgentCard(pole, "true", SAC, 0))) is None
     assert isinstance(make_reward(check_reward(AgentCard(pole, "random", SAC, 0))), RandomReward)

@@ -19,6 +19,7 @@ from rllib_envs.simulators import Simulator, make_simulator
 ROOT = Path(__file__).parents[2]
 CAPTIONS = ROOT / "conf" / "teacher" / "captions.yaml"
 TASKS = sorted((ROOT / "conf" / "tasks").glob("*.yaml"))
+TASKS.remove(ROOT / "conf" / "tasks" / "vlm_rm_humanoid.yaml")  # for the largest CLIP
 ONE_OF_EACH_FAMILY = (
     "cartpole_swingup",
     "gym_cartpole",
@@ -105,7 +106,7 @@ def test_a_car_at_the_flag_has_reached_the_goal() -> None:
 
 
 @pytest.mark.parametrize("path", TASKS, ids=lambda path: path.stem)
-def test_the_prompts_of_every_shipped_task_are_training_sentences(path: Path) -> None:
+def test_the_prompts_of_every_task_of_the_bundled_teacher_are_training_sentences(path: Path) -> None:
     task = read_conf(Task, path)
     family = family_of(task).name
     assert set(task.prompts.goal) <= set(sentences().of(family, 1.0))

@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 
 from datamodules.errors import DataError, SettingsError
 from datamodules.tasks import Task
-from rllib_envs.reward_env import Costs, RewardEnv, RewardVectorEnv, make_vector_env
+from rllib_envs.costs import Costs
+from rllib_envs.dm_control_simulator import DmControlSimulator
+from rllib_envs.reward_env import RewardEnv, RewardVectorEnv, make_vector_env
+from rllib_envs.settings import Observations
 from rllib_envs.simulators import Simulator, make_simulator
 
 
@@ -143,6 +146,66 @@ def test_time_limit_is_a_truncation_with_the_true_reward_too(pole: Task) -> None
     assert (bool(terminated[0]), bool(truncated[0])) == (False, True)
 
 
+def frame_of(simulator: Simulator) -> NDArray[np.uint8]:
+    return simulator.render(simulator.task.render.frame_pixels).copy()
+
+
+def test_an_agent_sees_the_last_three_frames_of_its_episode(pole: Task) -> None:
+    environment = RewardVectorEnv(pole, 1, PixelSum(), observations="pixels")
+    reference = make_simulator(pole)
+    observations, _ = environment.reset(seed=3)
+    reference.reset(3)
+    frames = [frame_of(reference)] * 3
+    assert_array_equal(observations[0], np.concatenate(frames, axis=-1))
+    for row in actions(pole, seed=1, steps=pole.episode_steps, count=1):
+        observations, rewards, *_ = environment.step(np.array(row))
+        reference.step(row[0])
+        frames = [*frames[1:], frame_of(reference)]
+        assert_array_equal(observations[0], np.concatenate(frames, axis=-1))
+        assert rewards[0] == pixel_sum(reference)
+    observations, *_ = environment.step(np.array(row))  # resets
+    reference.reset()
+    assert_array_equal(observations[0], np.concatenate([frame_of(reference)] * 3, axis=-1))
+
+
+@pytest.mark.parametrize("reward", [PixelSum(), None], ids=["learned", "true"])
+def test_an_agent_that_sees_pixels_shares_the_one_frame_of_each_decision(
+    pole: Task, reward: PixelSum | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw, drawn = DmControlSimulator.render, []
+
+    def count(simulator: DmControlSimulator, *args: Any, **kwargs: Any) -> NDArray[np.uint8]:
+        drawn.append(simulator)
+        return draw(simulator, *args, **kwargs)
+
+    monkeypatch.setattr(DmControlSimulator, "render", count)
+    environment = RewardVectorEnv(pole, 3, reward, observations="pixels")
+    environment.reset()
+    assert len(drawn) == 3  # the first frames, which no reward needs
+    for number, row in enumerate(actions(pole, seed=0, steps=2 * pole.episode_steps, count=3), start=1):
+        environment.step(np.array(row))
+        assert len(drawn) == 3 * (1 + number)
+    assert environment.costs.render > 0
+
+
+def test_pixels_lie_in_their_space_and_simulators_start_on_their_own(falling_pole: Task) -> None:
+    environment = RewardVectorEnv(falling_pole, 2, None, observations="pixels")
+    states = RewardVectorEnv(falling_pole, 2, None)
+    pixels, _ = environment.reset(seed=0)
+    states.reset(seed=0)
+    assert environment.observation_space.contains(pixels)
+    starts = 0
+    for step in range(40):  # one pole is always pushed right, the other one back and forth
+        row = np.array([1, step % 2])
+        pixels, *outcomes, _ = environment.step(row)
+        for mine, other in zip(outcomes, states.step(row)[1:4], strict=True):
+            assert_array_equal(mine, other)
+        assert environment.observation_space.contains(pixels)
+        restarted = [bool((stack[..., :3] == stack[..., 6:]).all()) for stack in pixels]
+        starts += restarted == [True, False]
+    assert starts > 1
+
+
 def test_infos_hold_numbers_and_no_frames(pole: Task) -> None:
     environment = RewardVectorEnv(pole, 2, PixelSum())
     _, infos = environment.reset()
@@ -259,8 +322,9 @@ def test_factory_makes_the_reward_where_the_environment_runs(pole: Task) -> None
 
 
 @pytest.mark.filterwarnings("ignore:.*infinity")  # the observation has no bounds, and Gymnasium mentions it
-def test_single_form_passes_gymnasiums_own_checks(pole: Task) -> None:
-    check_env(RewardEnv(pole, PixelSum()), skip_render_check=True)
+@pytest.mark.parametrize("observations", ["state", "pixels"])
+def test_single_form_passes_gymnasiums_own_checks(pole: Task, observations: Observations) -> None:
+    check_env(RewardEnv(pole, PixelSum(), observations), skip_render_check=True)
 
 
 def test_single_form_agrees_with_the_vector_form(falling_pole: Task) -> None:

@@ -9,6 +9,7 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
+from ray.rllib.core import DEFAULT_MODULE_ID
 
 from datamodules.errors import SettingsError, SuiteError
 from rllib_envs.sac import REPLAY, Sac, SacConfig
@@ -129,6 +130,25 @@ def test_a_checkpoint_gives_the_same_agent_again(actions: spaces.Space[Any], tmp
         each._update(3)
     assert torch.equal(restored.actor().act(observations, explore=False), algorithm.actor().act(observations, False))
     assert not torch.equal(restored.actor().network(observations), algorithm.actor().network(torch.randn(20, 2)))
+    algorithm.stop()
+    restored.stop()
+
+
+@pytest.mark.usefixtures("ray_running")
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_the_learner_takes_a_gpu_and_acts_and_goes_on_from_there(tmp_path: Path) -> None:
+    algorithm = build()
+    algorithm.train()
+    trained = next(algorithm.learner_group._learner.module[DEFAULT_MODULE_ID].actor.parameters())
+    acting = next(algorithm.actor().parameters())
+    assert (trained.device.type, acting.device.type) == ("cuda", "cpu")
+    torch.testing.assert_close(trained.cpu(), acting)
+    assert torch.cuda.max_memory_allocated() > 0
+    algorithm.save_to_path(tmp_path)
+    restored = Sac.from_checkpoint(tmp_path)
+    restored.train()
+    assert restored.updates == int((restored.steps - TINY.learning_starts) * TINY.updates_per_step)
     algorithm.stop()
     restored.stop()
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,8 +16,17 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from datamodules.errors import SettingsError, SuiteError
 from datamodules.tasks import Task
 from rllib_envs.agent_files import AgentCard
+from rllib_envs.frame_replay import FrameReplayBuffer
 from rllib_envs.sac import TASK_ENVIRONMENT, Sac, SacConfig
-from rllib_envs.sac_env_runner import Request, Reward, SacEnvRunner, sample_or_tell, transitions_of
+from rllib_envs.sac_env_runner import (
+    Request,
+    Reward,
+    SacEnvRunner,
+    forget_frames,
+    frame_steps_of,
+    sample_or_tell,
+    transitions_of,
+)
 from rllib_envs.settings import SacSettings
 from rllib_envs.training import make_algorithm
 
@@ -64,6 +74,9 @@ def test_a_killed_runner_comes_back_with_the_current_policy_and_reward(pole: Tas
     assert algorithm.updates == int((algorithm.steps - TINY.learning_starts) * TINY.updates_per_step)
     assert newest_rewards(algorithm, algorithm.steps) == {1.0}
     assert algorithm.sampling_costs.simulate > 0
+    assert algorithm.sampling_costs.reward_calls.calls > 0
+    assert set(algorithm.runner_memory) <= {1, 2}
+    assert all(memory.cpu > 0.1 for memory in algorithm.runner_memory.values())
     algorithm.set_reward(Reward(1, partial(Constantly, 2.0)))
     algorithm.train()  # also fetches what was asked for before
 
@@ -103,6 +116,23 @@ def test_runners_start_different_episodes_and_their_mistakes_reach_the_user(pole
     assert algorithm.non_finite_rewards == algorithm.steps > 0
     first = algorithm.replay._columns["observations"][: algorithm.steps]
     assert len(np.unique(first, axis=0)) == len(first)
+    algorithm.stop()
+
+
+@pytest.mark.usefixtures("ray_running")
+@pytest.mark.slow
+def test_runners_of_an_agent_that_sees_pixels_deliver_whole_episodes_in_pieces(pole: Task) -> None:
+    small = replace(pole, render=replace(pole.render, frame_pixels=24), episode_frames=40)
+    settings = replace(TINY, num_env_runners=2, observations="pixels")
+    algorithm = make_algorithm(AgentCard(small, "true", settings, 0), seed=0)
+    algorithm.train()
+    replay = algorithm.replay
+    assert isinstance(replay, FrameReplayBuffer)
+    distances = replay._columns["distances"][: len(replay)]
+    starts = int((distances[:, -2] == 0).sum())
+    assert len(replay) - starts == algorithm.steps >= 256
+    assert starts == len(replay._seen) > algorithm.steps // small.episode_steps  # no piece was taken for a new episode
+    assert algorithm.updates == int((algorithm.steps - TINY.learning_starts) * TINY.updates_per_step)
     algorithm.stop()
 
 
@@ -167,3 +197,35 @@ def test_chunks_of_episodes_become_transitions() -> None:
     np.testing.assert_allclose(transitions.actions[:, 0], [0.1, 0.2, 0.3, 0.4])
     assert transitions.rewards.tolist() == [1, 2, 3, 4]
     assert transitions.terminated.tolist() == [0, 0, 1, 0]
+
+
+def stacked(*colours: int) -> NDArray[np.uint8]:
+    return np.repeat(np.array(colours, np.uint8), 3)[None, None].repeat(2, 0).repeat(2, 1)
+
+
+def test_chunks_of_stacks_become_single_frames_that_rllib_no_longer_holds() -> None:
+    started = SingleAgentEpisode(
+        id_="a", observations=[stacked(1, 1, 1), stacked(1, 1, 2)], actions=[0.1], rewards=[1.0], len_lookback_buffer=0
+    )
+    ended = SingleAgentEpisode(
+        id_="b",
+        observations=[stacked(5, 6, 7), stacked(6, 7, 8), stacked(7, 8, 9)],
+        actions=[0.2, 0.3],
+        rewards=[2.0, 3.0],
+        terminated=True,
+        len_lookback_buffer=0,
+    )
+    empty = SingleAgentEpisode(observations=[stacked(4, 4, 4)], len_lookback_buffer=0)
+    episodes = [started, empty, ended]
+    for episode in episodes:
+        episode.to_numpy()
+    steps = frame_steps_of(episodes)
+    assert steps.frames[:, 0, 0, 0].tolist() == [2, 8, 9]
+    assert steps.first_frames[:, 0, 0, 0].tolist() == [1, 7]
+    assert (steps.episodes, steps.lengths) == (("a", "b"), (1, 2))
+    np.testing.assert_allclose(steps.actions[:, 0], [0.1, 0.2, 0.3])
+    assert steps.rewards.tolist() == [1, 2, 3]
+    assert steps.terminated.tolist() == [0, 0, 1]
+    forget_frames(episodes)
+    assert sum(episode.observations.data.nbytes for episode in episodes) == 0
+    assert (len(ended), ended.get_return()) == (2, 5.0)  # what RLlib keeps them for

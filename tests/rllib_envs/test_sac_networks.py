@@ -85,7 +85,7 @@ def test_exploring_presses_buttons_as_often_as_their_probabilities_say() -> None
 
 
 def test_slow_copies_start_equal_and_take_no_gradients() -> None:
-    networks = make_networks(4, ARM, (8, 8), initial_temperature=0.5)
+    networks = make_networks((4,), ARM, (8, 8), initial_temperature=0.5)
     assert networks.log_temperature.item() == pytest.approx(math.log(0.5))
     for slow, fast in zip(networks.target_critics.parameters(), networks.critics.parameters(), strict=True):
         assert torch.equal(slow, fast)
@@ -97,5 +97,5 @@ def test_sizes_and_entropy_targets_follow_the_actions() -> None:
     assert (action_size(ARM), action_size(BUTTONS)) == (2, 1)
     assert target_entropy(ARM) == -2.0
     assert target_entropy(BUTTONS) == pytest.approx(0.5 * math.log(3))
-    assert make_networks(4, BUTTONS, (8,), 1.0).critics(torch.zeros(1, 4)).shape == (2, 1, 3)
-    assert make_networks(4, ARM, (8,), 1.0).critics(torch.zeros(1, 6)).shape == (2, 1, 1)
+    assert make_networks((4,), BUTTONS, (8,), 1.0).critics(torch.zeros(1, 4)).shape == (2, 1, 3)
+    assert make_networks((4,), ARM, (8,), 1.0).critics(torch.zeros(1, 4), torch.zeros(1, 2)).shape == (2, 1, 1)

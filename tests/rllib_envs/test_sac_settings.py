@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from datamodules.errors import SettingsError
+from datamodules.errors import SettingsError, UnknownNameError
 from rllib_envs.settings import SacSettings
 
 
@@ -39,6 +39,11 @@ from rllib_envs.settings import SacSettings
 def test_values_out_of_range_are_named(wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match=f"sac.{next(iter(wrong))}"):
         SacSettings(**wrong)
+
+
+def test_unknown_observations_are_named() -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown sac\.observations 'pixel': did you mean 'pixels'"):
+        SacSettings(observations="pixel")  # type: ignore[arg-type]
 
 
 def test_the_papers_update_ratio_is_possible() -> None:

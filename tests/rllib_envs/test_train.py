@@ -5,11 +5,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import rllib_envs.training
@@ -20,12 +21,12 @@ from datamodules.tasks import Task
 from lightning_modules.settings import TeacherSettings
 from lightning_modules.student_files import save_student
 from rllib_envs.agent_files import AgentCard, load_policy
-from rllib_envs.agent_reward import SCALE_FRAMES
+from rllib_envs.agent_reward import SCALE_FRAMES, check_reward
 from rllib_envs.checkpoints import latest_checkpoint
 from rllib_envs.evaluate import RANDOM_EPISODES, evaluate_agent
 from rllib_envs.reward_env import RewardVectorEnv
-from rllib_envs.settings import SacSettings
-from rllib_envs.train import train_agent
+from rllib_envs.settings import LearningSettings, PpoSettings, SacSettings
+from rllib_envs.train import claim, train_agent
 from tests.lightning_modules.clips import write_clip
 from tests.lightning_modules.students import made_student
 
@@ -37,6 +38,17 @@ SAC = SacSettings(
     hidden=(8,),
     updates_per_step=0.25,
     evaluation_every_steps=300,
+    evaluation_episodes=2,
+)
+PIXELS = replace(SAC, observations="pixels")
+PPO = PpoSettings(
+    total_steps=512,
+    num_envs=2,
+    batch_steps=128,
+    minibatch_size=32,
+    epochs=2,
+    hidden=(8,),
+    evaluation_every_steps=128,
     evaluation_episodes=2,
 )
 
@@ -82,6 +94,16 @@ def test_a_student_trains_an_agent_and_everything_is_written(pole: Task, tmp_pat
     assert set(result.costs) == {"simulate", "render", "reward", "update", "other"}
     assert all(seconds > 0 for seconds in result.costs.values())
     assert sum(result.costs.values()) == pytest.approx(result.seconds, abs=0.1)
+    assert sum(result.cost_shares.values()) == pytest.approx(1, abs=1e-3)
+    latency = result.reward_latency
+    assert latency is not None
+    # a call for each step of both simulators; none for the steps in which both are reset
+    assert latency["calls"] == result.steps / SAC.num_envs
+    assert sum(calls for _, _, calls in latency["histogram"]) == latency["calls"]
+    assert 0 < latency["p50"] <= latency["p95"] <= latency["p99"]
+    # a process with torch and Ray holds some hundred MiB
+    assert result.peak_memory_gib is not None
+    assert 0.1 < result.peak_memory_gib < 64
     assert result.updates == int((result.steps - SAC.learning_starts) * SAC.updates_per_step)
     # only the judge asks: to find its scale, as it is not the student's teacher, and in every evaluation's two episodes
     assert result.teacher_queries == SCALE_FRAMES + len(lines) * 2 * task.episode_steps
@@ -140,6 +162,36 @@ def test_discrete_actions_learn_to_balance(tasks_folder: Path, tmp_path: Path) -
     assert sum(last["true_returns"]) > sum(first["true_returns"])
 
 
+def interval_of(returns: Sequence[float]) -> tuple[float, float]:
+    """Of the mean, 95 %, normal."""
+    half = 1.96 * np.std(returns, ddof=1) / len(returns) ** 0.5
+    return float(np.mean(returns) - half), float(np.mean(returns) + half)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # some 100 seconds of one core, and a busy machine takes its time
+@pytest.mark.usefixtures("ray_running")
+def test_an_agent_that_sees_pixels_learns_to_balance(tasks_folder: Path, tmp_path: Path) -> None:
+    task = read_conf(Task, tasks_folder / "cartpole_balance.yaml")
+    # short episodes from nearby: most of what the agent sees is a pole that can still be saved
+    near = replace(
+        task,
+        episode_frames=240,
+        camera=replace(task.camera, distance=1.8),
+        render=replace(task.render, frame_pixels=32),
+    )
+    settings = read_conf(SacSettings, tasks_folder.parent / "sac/pixels.yaml")
+    sac = replace(settings, total_steps=3000, gamma=0.95, updates_per_step=1.0, evaluation_every_steps=500)
+    train_agent(near, "true", sac, tmp_path, seed=0)
+    evaluation = evaluate_agent(tmp_path, range(1_000_000, 1_000_030), tmp_path / "evaluation")
+    untrained, *_ = lines_of(tmp_path)
+    least, _ = interval_of(evaluation.true_returns)
+    _, most = interval_of(evaluation.random_returns)
+    # a random policy earns 103 of 240 (deviation 27, 40 episodes), and no action at all 170
+    assert least > 1.5 * most
+    assert least > sum(untrained["true_returns"]) / len(untrained["true_returns"])
+
+
 TRAIN_AND_SAVE_OFTEN = """
 import sys
 from pathlib import Path
@@ -157,11 +209,17 @@ class KilledError(Exception):
     """Stands for the moment in which the process is killed."""
 
 
+def small_frames(task: Task) -> Task:
+    return replace(task, render=replace(task.render, frame_pixels=24))
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_running")
+@pytest.mark.parametrize("learning", [SAC, PIXELS, PPO], ids=["sac", "pixels", "ppo"])
 def test_a_stopped_training_goes_on_from_its_last_checkpoint(
-    pole: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    learning: LearningSettings, pole: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pole = small_frames(pole)
     monkeypatch.setattr(rllib_envs.training, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     out = tmp_path / "agent"
 
@@ -170,19 +228,26 @@ def test_a_stopped_training_goes_on_from_its_last_checkpoint(
             raise KilledError  # its line is written, its checkpoint is not
 
     with pytest.raises(KilledError):
-        train_agent(pole, "true", SAC, out, seed=0, on_evaluation=stop_at_the_third)
+        train_agent(pole, "random", learning, out, seed=0, on_evaluation=stop_at_the_third)
     before = lines_of(out)
     reports: list[int] = []
-    result = train_agent(pole, "true", SAC, out, seed=0, report=lambda done, total, note: reports.append(done))
+    result = train_agent(pole, "random", learning, out, seed=0, report=lambda done, total, note: reports.append(done))
     after = lines_of(out)
     assert after[:2] == before[:2]
     assert after[2]["steps"] == before[2]["steps"]  # made again, once
     assert [line["steps"] for line in after] == sorted({line["steps"] for line in after})
     assert after[-1]["seconds"] >= after[2]["seconds"] >= after[1]["seconds"]
     assert reports[0] == before[1]["steps"]  # nothing before it was done again
-    assert result.updates == int((result.steps - SAC.learning_starts) * SAC.updates_per_step)
+    if isinstance(learning, SacSettings):
+        assert result.updates == int((result.steps - learning.learning_starts) * learning.updates_per_step)
+    else:  # twice through the steps of each update, 32 at a time; RLlib pads them by a step for each episode
+        assert result.updates >= result.steps / 32 * 2
 
-    finished = train_agent(pole, "true", SAC, out, seed=0)
+    latency = result.reward_latency
+    assert latency is not None
+    assert latency["calls"] == result.steps / learning.num_envs  # those before the stop, too
+
+    finished = train_agent(pole, "random", learning, out, seed=0)
     assert finished == result
     assert lines_of(out) == after
 
@@ -221,7 +286,35 @@ def test_a_folder_of_another_agent_is_refused(pole: Task, tmp_path: Path) -> Non
         train_agent(replace(pole, frames_per_step=5), "random", SAC, tmp_path, seed=0)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_running")
+def test_an_agent_that_sees_pixels_is_saved_evaluated_and_filmed(pole: Task, tmp_path: Path) -> None:
+    sac = replace(SAC, total_steps=256, observations="pixels")
+    result = train_agent(small_frames(pole), "random", sac, tmp_path, seed=0)
+    assert AgentCard.read(tmp_path).sac == sac
+    assert result.costs["render"] > 0
+    assert result.updates > 0
+    evaluation = evaluate_agent(tmp_path, range(1_000_000, 1_000_003), tmp_path / "evaluation")
+    assert len(evaluation.true_returns) == 3
+    assert (tmp_path / "evaluation" / "agent.mp4").stat().st_size > 1000
+    again = evaluate_agent(tmp_path, range(1_000_000, 1_000_003), tmp_path / "again")
+    assert again.true_returns == evaluation.true_returns
+
+
+def test_a_claimed_folder_gives_the_same_agent_again_with_its_student(pole: Task, tmp_path: Path) -> None:
+    network, student = made_student()
+    (target,) = student.targets
+    task = replace(pole, prompts=target.prompts, render=replace(pole.render, frame_pixels=student.pixels))
+    save_student(tmp_path / "student", network, replace(student, targets=(replace(target, task=task.name),)))
+    card = check_reward(AgentCard(task, "student", SAC, 0, student=tmp_path / "student"))
+    assert claim(tmp_path / "agent", card) == card
+    assert claim(tmp_path / "agent", card) == card
+
+
 def test_mistakes_are_found_before_anything_is_written(pole: Task, tmp_path: Path) -> None:
+    tiny = replace(pole, render=replace(pole.render, frame_pixels=16))
+    with pytest.raises(SettingsError, match=r"render\.frame_pixels is 16"):
+        train_agent(tiny, "true", replace(SAC, observations="pixels"), tmp_path / "agent", seed=0)
     with pytest.raises(SettingsError, match="--student"):
         train_agent(pole, "student", SAC, tmp_path / "agent", seed=0)
     nowhere = TeacherSettings("ViT-B-32", str(tmp_path / "nowhere.safetensors"))

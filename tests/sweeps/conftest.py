@@ -28,6 +28,9 @@ TASK = Task(
 AGENT_RETURNS = [512.25, 480.5, 530.0, 445.0, 498.0, 505.0, 471.0, 520.0, 515.0, 490.0]
 RANDOM_RETURNS = [31.0, 12.5, 44.0, 8.0, 60.0, 27.0, 22.0, 35.0, 18.0, 41.0]
 
+LATENCY: dict[str, Any] = {"calls": 1_500, "p50": 0.0021, "p95": 0.0048, "p99": 0.0152}
+LATENCY |= {"histogram": [[0.00158, 0.002, 700], [0.002, 0.00251, 700], [0.01, 0.0126, 100]]}
+
 
 @pytest.fixture(scope="session")
 def built_trial(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -102,7 +105,10 @@ def build_trial(folder: Path, episodes: int, steps: int) -> Path:
     )
     costs = {"simulate": 31.5, "render": 42.0, "reward": 18.25, "update": 120.0, "other": 6.5}
     training = {"steps": 12_000, "updates": 6_000, "seconds": 218.25, "costs": costs, "steps_per_second": 55.0}
-    write_json(folder / "agent" / "agent.json", {"task": asdict(TASK), "reward": "student", "seed": 0})
+    training |= {"cost_shares": {phase: seconds / 218.25 for phase, seconds in costs.items()}}
+    training |= {"reward_latency": LATENCY, "peak_memory_gib": 1.234, "peak_gpu_memory_gib": None}
+    agent = {"task": asdict(TASK), "reward": "student", "seed": 0, "sac": {"num_envs": 8}}
+    write_json(folder / "agent" / "agent.json", agent)
     write_json(folder / "agent" / "result.json", {**training, "teacher_queries": 0})
     (folder / "agent" / "evaluations.jsonl").write_text("".join(_evaluation_lines(generator)))
     (folder / "evaluation").mkdir()

@@ -11,6 +11,7 @@ from sweeps.figures import chosen_traces, draw_figures, figures_of_trial
 from sweeps.trial_files import read_trial
 
 ALL = {"learning_curve", "student_against_teacher", "episode_traces", "rewards", "stage_seconds", "agent_seconds"}
+ALL |= {"reward_latency"}
 
 
 def held_out(students: list[list[float]]) -> HeldOut:
@@ -39,7 +40,12 @@ def test_a_finished_trial_has_every_drawing_as_png(trial: Path) -> None:
 def test_a_trial_without_student_has_no_student_drawings(trial: Path) -> None:
     shutil.rmtree(trial / "student")
 
-    assert set(draw_figures(read_trial(trial))) == {"learning_curve", "stage_seconds", "agent_seconds"}
+    assert set(draw_figures(read_trial(trial))) == {
+        "learning_curve",
+        "stage_seconds",
+        "agent_seconds",
+        "reward_latency",
+    }
 
 
 def test_best_median_and_worst_episodes_are_chosen_by_rank_correlation() -> None:

@@ -17,10 +17,14 @@ POINTS = [plots.Point(name, *place) for name, place in {"a": (1, 0.8), "b": (4, 
 
 DRAWINGS: dict[str, Callable[[], plots.Drawing]] = {
     "learning_curve": lambda: plots.learning_curve(CURVE, CURVE, Interval(25, 20, 30), Interval(500, 480, 515)),
-    "over_optimised": lambda: plots.learning_curve(CURVE, CURVE, Interval(25, 20, 30), None, (1000, 2000)),
+    "over_optimised": lambda: plots.learning_curve(
+        CURVE, CURVE, Interval(25, 20, 30), None, overoptimised=(1000, 2000)
+    ),
+    "refined": lambda: plots.learning_curve(CURVE, None, None, None, asked=[500, 1500]),
     "learning_curve_alone": lambda: plots.learning_curve(CURVE, None, None, None),
     "student_against_teacher": lambda: plots.student_against_teacher(REWARDS, REWARDS**2),
     "episode_traces": lambda: plots.episode_traces([plots.Trace("episode 3", np.arange(200), REWARDS, REWARDS**2)]),
+    "clouds": lambda: plots.clouds(*np.random.default_rng(0).normal(size=(3, 40, 2))),
     "reward_histogram": lambda: plots.reward_histogram(REWARDS, REWARDS**2),
     "panels": lambda: plots.panels(
         [

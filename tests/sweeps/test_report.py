@@ -43,7 +43,7 @@ def path(built_trial: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_page_is_one_file_that_fetches_nothing(path: Path) -> None:
     page = Page(path)
     assert path.name == "report.html"
-    assert len(page.addresses) == 1 + 1 + 6 + 16  # icon, video, drawings, frames
+    assert len(page.addresses) == 1 + 1 + 7 + 16  # icon, video, drawings, frames
     assert all(address.startswith("data:") for address in page.addresses)
     assert "<script" not in path.read_text()
     assert "default-src 'none'" in path.read_text()
@@ -55,7 +55,7 @@ def test_every_section_is_there_in_order_and_every_picture_has_words(path: Path)
     page = Page(path)
 
     assert page.headings == HEADINGS
-    assert len(page.alternatives) == 6 + 16
+    assert len(page.alternatives) == 7 + 16
     assert all(page.alternatives)
 
 
@@ -82,6 +82,13 @@ def test_what_the_evaluation_measured_is_on_the_page(path: Path) -> None:
     assert "No over-optimisation seen. At no time did the learned return rise while the true return fell" in text
     assert "7 of 10 episodes" in text
     assert "95 % interval over episodes 60.2 to 68.0 64.5" in text
+
+
+def test_a_true_return_is_held_against_the_highest_one_or_against_the_tasks_reference(path: Path, trial: Path) -> None:
+    assert "true return of at most 1,000" in Page(path).text
+
+    change(trial / "agent/agent.json", lambda card: card["task"].update(score_range=[-4.1, 90.0]))
+    assert "true return the task's reference is 90" in Page(write_report(trial)).text
 
 
 def test_an_over_optimised_agent_is_flagged_in_words_and_on_its_learning_curve(path: Path, trial: Path) -> None:
@@ -160,7 +167,7 @@ def test_a_video_too_large_to_embed_is_linked_and_the_page_stays_small(trial: Pa
 
 def test_large_frames_and_many_points_keep_the_page_below_six_megabytes(trial: Path) -> None:
     generator = np.random.default_rng(0)
-    (trial / "evaluation" / "agent.mp4").write_bytes(bytes(3_500_000))
+    (trial / "evaluation" / "agent.mp4").write_bytes(bytes(3_400_000))
     with np.load(trial / "student" / "held_out.npz") as arrays:
         content = dict(arrays)
     content |= {key: np.tile(content[key], 100) for key in ("student", "teacher", "episode", "true_reward")}

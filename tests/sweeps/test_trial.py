@@ -7,11 +7,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pytest
+
+from datamodules.conf import read_conf
+from datamodules.errors import SettingsError
+from rllib_envs.settings import PpoSettings, SacSettings
+from sweeps.settings import TrialConfig
+from sweeps.trial import check_trial, stages_of
 
 SMALL = """
 task: {task}
@@ -23,6 +30,7 @@ judge: true
 collect: {{frames: 400}}
 sac: {{total_steps: 512, num_envs: 4, learning_starts: 100, batch_size: 32, hidden: [32], evaluation_every_steps: 256,
       evaluation_episodes: 2, replay_capacity: 1000}}
+refinement: {{every_steps: 256, query_budget: 8, queries: 2, audited: 3, gradient_steps: 2}}
 tracking: {{uri: "sqlite:///{out}.db", experiment: tests}}
 """
 ROOT = Path(__file__).parents[2]
@@ -78,13 +86,36 @@ def result_of(config: Path) -> dict[str, Any]:
     return content
 
 
+def test_a_spread_penalty_is_refused_before_any_work_where_nothing_has_a_spread(tmp_path: Path) -> None:
+    config = read_conf(TrialConfig, settings(tmp_path))
+    with pytest.raises(SettingsError, match=r"spread_penalty is 1\.0 but reward is 'true'"):
+        replace(config, reward="true", spread_penalty=1.0)
+    with pytest.raises(SettingsError, match=r"the student of .*quick\.yaml is a single one"):
+        check_trial(replace(config, spread_penalty=1.0), {"fit"})
+    assert not config.out.exists()
+
+
+def test_a_trial_learns_by_one_algorithm(tmp_path: Path) -> None:
+    config = read_conf(TrialConfig, settings(tmp_path))
+    with pytest.raises(SettingsError, match="sac and ppo are both given"):
+        replace(config, ppo=PpoSettings())
+    by_ppo = replace(config, sac=SacSettings(), ppo=PpoSettings(gamma=0.9))
+    stages = {stage.name: stage for stage in stages_of(by_ppo)}
+    assert stages["train"].inputs["ppo"]["gamma"] == 0.9
+
+
 @pytest.mark.slow
 def test_a_trial_killed_while_fitting_goes_on_and_is_complete(finished: Path) -> None:
     result = result_of(finished)
     assert result["attempts"]["fit"] == 2
     assert result["attempts"]["collect"] == 1
     # the labels; three evaluations and the final one of 2 episodes with 25 decisions, which the teacher judges
-    assert result["teacher_queries"] == 400 + 4 * 2 * 25
+    # and the five of a refinement after 256 steps
+    assert result["teacher_queries"] == 400 + 4 * 2 * 25 + 5
+    assert result["refinement"]["teacher_queries"] == 5
+    assert result["query_budget"] == 8
+    assert (finished.parent / "trial/agent/refinements/labels/manifest.json").exists()
+    assert "The teacher, asked again" in (finished.parent / "trial/report.html").read_text()
     assert len(result["teacher_return"]["episodes"]) == len(result["successes"]) == 2
     assert result["overoptimisation"] == {}  # three evaluations are too few to tell
     assert 0 <= result["score"]["mean"] <= 1
@@ -111,6 +142,8 @@ def test_the_run_in_mlflow_holds_curve_parameters_figures_video_and_page(finishe
     assert data.params["sac.total_steps"] == "512"
     assert data.tags["prompts.goal"] == "['pole vertically upright on top of the cart']"
     assert data.metrics["cost/teacher_queries"] == result["teacher_queries"]
+    assert data.metrics["cost/render_share"] == result["agent"]["cost_shares"]["render"]
+    assert data.metrics["cost/reward_p95_seconds"] == result["agent"]["reward_latency"]["p95"]
     assert data.metrics["final/score"] == result["score"]["mean"]
     assert len(client.get_metric_history(runs[0].info.run_id, "eval/teacher_return")) == 3
     curve = client.get_metric_history(runs[0].info.run_id, "eval/true_return")
@@ -156,6 +189,8 @@ MISTAKES: Sequence[tuple[Sequence[str], str]] = (
     (("--task.prompts.goal", "[]"), "prompts.goal is empty"),
     (("--student", "conf/student/defolt.yaml"), "conf/student/default.yaml"),
     (("--evaluation_episodes", "1"), "between 2 and 1000"),
+    (("--refinement.strategy", "spread"), "which has no spread"),
+    (("--reward", "true"), "only a student can be refined"),
 )
 
 
