@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install demo ui test check clean
+.PHONY: help install demo ui test lint check clean
 
 PYTHON := .venv/bin/python
 INSTALLED := .venv/installed
@@ -23,11 +23,13 @@ ui: $(INSTALLED)  ## all runs side by side, in MLflow on http://127.0.0.1:5000 (
 test: $(INSTALLED)  ## the whole test suite
 	$(PYTHON) -m pytest
 
-check: $(INSTALLED)  ## format, lint, types, import contracts and the fast tests
+lint: $(INSTALLED)  ## format, lint, types and import contracts
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	$(PYTHON) -m mypy
 	.venv/bin/lint-imports
+
+check: lint  ## the same and the fast tests
 	$(PYTHON) -m pytest -m "not slow"
 
 clean:  ## remove the environment and caches; runs/ stays
