@@ -6,7 +6,8 @@ import numpy as np
 
 from sweeps import comparison_plots as pictures
 from sweeps import plots
-from sweeps.comparison import STAGES_OF_COMPUTE, Comparison, Measure, curve_of, value_of
+from sweeps.comparison import STAGES_OF_COMPUTE, ArmFigures, Comparison, Measure, curve_of, value_of
+from sweeps.comparison_answer import REFERENCES
 from sweeps.run_statistics import Estimate, over_runs
 from sweeps.sweep_files import SweptTrial
 
@@ -26,7 +27,7 @@ def draw_comparison(found: Comparison) -> dict[str, plots.Drawing]:
     if len(found.profiles) > 1:
         drawings["profiles"] = pictures.profiles(found.profiles, look)
     if len(found.ranked) > 1:
-        best = found.ranked[0].name
+        best = _candidates(found.ranked)[0].name
         shown = {arm: each for (arm, other), each in found.improvement.items() if other == best}
         if shown:
             drawings["improvement"] = pictures.improvements(best, shown, look)
@@ -34,6 +35,12 @@ def draw_comparison(found: Comparison) -> dict[str, plots.Drawing]:
         drawings["trend"] = trend
     drawings |= _costs(found)
     return drawings
+
+
+def _candidates(arms: Sequence[ArmFigures]) -> Sequence[ArmFigures]:
+    """Those among which somebody chooses: references are left out, unless hardly anything would stay."""
+    chosen = [arm for arm in arms if arm.name not in REFERENCES]
+    return chosen if len(chosen) > 1 else arms
 
 
 def _trend(found: Comparison) -> plots.Drawing | None:
@@ -130,7 +137,9 @@ def _costs(found: Comparison) -> dict[str, plots.Drawing]:
     if phases:
         drawings["phases"] = pictures.stacked_seconds(phases, "seconds of the agent's training, by phase")
     points = [
-        plots.Point(arm.name, arm.costs.compute, _value(arm.overall)) for arm in found.arms if arm.costs and arm.overall
+        plots.Point(arm.name, arm.costs.compute, _value(arm.overall))
+        for arm in _candidates(found.ranked)
+        if arm.costs and arm.overall
     ]
     if len(points) > 1:
         title = {"fidelity": "Spearman inside an episode", "score": "Normalised score", "true_return": "True return"}
