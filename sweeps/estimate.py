@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 
 from datamodules.results import read_json
+from rllib_envs.settings import learning_settings
 from sweeps.answer import duration
 from sweeps.comparison_tables import Table
 from sweeps.journal import Journal
@@ -118,11 +119,15 @@ def seconds_of(work: Work, measured: Mapping[str, float]) -> float:
 
 def _amounts(config: TrialConfig) -> dict[str, tuple[float, int, str]]:
     """Units, teacher queries and kind of each stage."""
-    task, sac, frames = config.task, config.sac, config.collect.frames
-    evaluations = (sac.total_steps // sac.evaluation_every_steps + 1) * sac.evaluation_episodes * task.episode_steps
+    task, learning, frames = config.task, learning_settings(config.sac, config.ppo), config.collect.frames
+    evaluations = (
+        (learning.total_steps // learning.evaluation_every_steps + 1)
+        * learning.evaluation_episodes
+        * task.episode_steps
+    )
     final = config.evaluation_episodes * task.episode_steps
     teacher, judged = config.reward == "teacher", config.reward == "teacher" or config.judge
-    asked = (sac.total_steps if teacher else 0) + (evaluations if judged else 0)
+    asked = (learning.total_steps if teacher else 0) + (evaluations if judged else 0)
     fit = _fit_settings(config)
     share = float(fit.get("data", {}).get("data_fraction", 1.0))
     epochs = int(fit.get("trainer", {}).get("max_epochs", EPOCHS))
@@ -131,7 +136,11 @@ def _amounts(config: TrialConfig) -> dict[str, tuple[float, int, str]]:
         "collect": (frames, 0, f"collect {task.name}"),
         "label": (frames, frames, f"label {config.teacher.clips}"),
         "fit": (frames * share * epochs, 0, f"fit {backbone}"),
-        "train": (sac.total_steps, asked, f"train {task.name} {config.reward} {config.judge}"),
+        "train": (
+            learning.total_steps,
+            asked,
+            f"train {type(learning).__name__} {task.name} {config.reward} {config.judge}",
+        ),
         "evaluate": (config.evaluation_episodes, final if judged else 0, f"evaluate {task.name} {config.reward}"),
     }
 

@@ -92,7 +92,8 @@ def check_trials(trials: Sequence[SweepTrial]) -> list[SweepTrial]:
         unfinished = {stage.name for stage in Journal(config.out).unfinished(stages_of(config))}
         if unfinished or not (config.out / RESULT).exists():
             waiting.append(trial)
-        kind = repr((config.task, config.teacher, config.reward, config.student, config.fit, config.judge, unfinished))
+        data = (config.task, config.teacher, config.student, config.fit)
+        kind = repr((data, config.reward, config.spread_penalty, config.refinement, config.judge, sorted(unfinished)))
         if kind not in checked:
             checked.add(kind)
             check_trial(config, unfinished)

@@ -16,6 +16,7 @@ from typing import Any
 from ray import tune
 
 from datamodules.errors import SettingsError, StoppedError, SuiteError
+from rllib_envs.settings import learning_settings
 from sweeps.answer import duration
 from sweeps.settings import SweepConfig
 from sweeps.space import SweepTrial
@@ -50,7 +51,7 @@ def resources_of(sweep: SweepConfig, cluster: Mapping[str, float]) -> list[dict[
     gpus = sweep.gpus_per_trial
     if gpus is None:
         gpus = 1.0 if cluster.get("GPU", 0) >= 1 else 0.0
-    runners = sweep.base.sac.num_env_runners
+    runners = learning_settings(sweep.base.sac, sweep.base.ppo).num_env_runners
     needed = {"CPU": sweep.cpus_per_trial + runners, "GPU": gpus}
     for kind, setting in (("CPU", "cpus_per_trial"), ("GPU", "gpus_per_trial")):
         there = cluster.get(kind, 0.0)

@@ -199,7 +199,7 @@ def stages_of(config: TrialConfig, progress: Progress = lambda share, value: Non
             kinds = [kind for kind in evaluation if kind.endswith("_returns")]
             means = {f"eval/{kind[:-1]}": float(np.mean(evaluation[kind])) for kind in kinds}
             run.log_metrics({**means, "eval/updates": evaluation["updates"]}, evaluation["steps"])
-            share = min(1.0, evaluation["steps"] / config.sac.total_steps)
+            share = min(1.0, evaluation["steps"] / learning_settings(config.sac, config.ppo).total_steps)
             progress(share, _worth(config.task, means["eval/true_return"]))
 
         return asdict(

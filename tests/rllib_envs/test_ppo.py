@@ -1,6 +1,5 @@
 """PPO beside SAC: what a training leaves behind, how it goes on after a stop, and that it learns."""
 
-import json
 import os
 import signal
 from dataclasses import replace
@@ -20,35 +19,21 @@ from rllib_envs.reward_env import RewardVectorEnv
 from rllib_envs.sac import TASK_ENVIRONMENT
 from rllib_envs.settings import PpoSettings, SacSettings, learning_settings
 from rllib_envs.train import train_agent
-
-SMALL = PpoSettings(
-    total_steps=512,
-    num_envs=2,
-    batch_steps=128,
-    minibatch_size=32,
-    epochs=2,
-    hidden=(8,),
-    evaluation_every_steps=128,
-    evaluation_episodes=2,
-)
-
-
-def lines_of(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out / "evaluations.jsonl").read_text().splitlines()]
+from tests.rllib_envs.trainings import SMALL_PPO, lines_of
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_running")
 def test_a_training_leaves_behind_what_one_of_sac_does_and_is_evaluated_as_any(pole: Task, tmp_path: Path) -> None:
     out = tmp_path / "agent"
-    result = train_agent(pole, "random", SMALL, out, seed=0)
+    result = train_agent(pole, "random", SMALL_PPO, out, seed=0)
     lines = lines_of(out)
     assert lines[0]["steps"] == lines[0]["updates"] == 0
-    assert lines[-1]["steps"] == result.steps >= SMALL.total_steps
+    assert lines[-1]["steps"] == result.steps >= SMALL_PPO.total_steps
     assert all(result.costs[phase] > 0 for phase in ("simulate", "render", "reward", "update"))
     latency = result.reward_latency
     assert latency is not None
-    assert latency["calls"] == pytest.approx(result.steps / SMALL.num_envs, abs=2)
+    assert latency["calls"] == pytest.approx(result.steps / SMALL_PPO.num_envs, abs=2)
     assert {path.name for path in out.iterdir()} == {
         "agent.json",
         "policy.safetensors",
@@ -56,7 +41,7 @@ def test_a_training_leaves_behind_what_one_of_sac_does_and_is_evaluated_as_any(p
         "checkpoint",
         "result.json",
     }
-    assert AgentCard.read(out).learning == SMALL
+    assert AgentCard.read(out).learning == SMALL_PPO
     evaluation = evaluate_agent(out, [1_000_000, 1_000_001], tmp_path / "evaluation")
     assert len(evaluation.true_returns) == 2
     with pytest.raises(DataError, match="another agent"):
@@ -90,7 +75,7 @@ class NotANumber:
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_running")
 def test_env_runners_in_other_processes_count_their_costs_and_tell_what_is_wrong(pole: Task) -> None:
-    settings = replace(SMALL, num_env_runners=2)
+    settings = replace(SMALL_PPO, num_env_runners=2)
     environment = {"task": pole, "make_reward": None, "seed": 0}
     config = PpoConfig().ppo(settings).environment(TASK_ENVIRONMENT, env_config=environment)
     algorithm: Ppo = config.debugging(seed=0, log_level="ERROR").build_algo()

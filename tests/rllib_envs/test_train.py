@@ -1,6 +1,5 @@
 """Real trainings, tiny ones: what they leave behind, and how they go on after a stop."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -25,10 +24,11 @@ from rllib_envs.agent_reward import SCALE_FRAMES, check_reward
 from rllib_envs.checkpoints import latest_checkpoint
 from rllib_envs.evaluate import RANDOM_EPISODES, evaluate_agent
 from rllib_envs.reward_env import RewardVectorEnv
-from rllib_envs.settings import LearningSettings, PpoSettings, SacSettings
+from rllib_envs.settings import LearningSettings, SacSettings
 from rllib_envs.train import claim, train_agent
 from tests.lightning_modules.clips import write_clip
 from tests.lightning_modules.students import made_student
+from tests.rllib_envs.trainings import SMALL_PPO, lines_of
 
 SAC = SacSettings(
     total_steps=1200,
@@ -41,20 +41,6 @@ SAC = SacSettings(
     evaluation_episodes=2,
 )
 PIXELS = replace(SAC, observations="pixels")
-PPO = PpoSettings(
-    total_steps=512,
-    num_envs=2,
-    batch_steps=128,
-    minibatch_size=32,
-    epochs=2,
-    hidden=(8,),
-    evaluation_every_steps=128,
-    evaluation_episodes=2,
-)
-
-
-def lines_of(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out / "evaluations.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.slow
@@ -214,7 +200,7 @@ def small_frames(task: Task) -> Task:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_running")
-@pytest.mark.parametrize("learning", [SAC, PIXELS, PPO], ids=["sac", "pixels", "ppo"])
+@pytest.mark.parametrize("learning", [SAC, PIXELS, SMALL_PPO], ids=["sac", "pixels", "ppo"])
 def test_a_stopped_training_goes_on_from_its_last_checkpoint(
     learning: LearningSettings, pole: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

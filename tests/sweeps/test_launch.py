@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from datamodules.conf import read_conf
 from datamodules.errors import DataError, SettingsError
+from rllib_envs.settings import PpoSettings, SacSettings
 from sweeps.launch import check_trials, launch_sweep
 from sweeps.settings import SweepConfig
 from sweeps.slots import resources_of
@@ -202,6 +204,15 @@ def test_a_trial_takes_a_gpu_where_there_are_some(tmp_path: Path) -> None:
     assert resources_of(small(tmp_path), {"CPU": 8.0, "GPU": 2.0}) == [{"CPU": 1.0, "GPU": 1.0}]
     assert resources_of(small(tmp_path), {"CPU": 8.0}) == [{"CPU": 1.0, "GPU": 0.0}]
     assert resources_of(small(tmp_path, gpus_per_trial=0.5), {"CPU": 8.0, "GPU": 2.0}) == [{"CPU": 1.0, "GPU": 0.5}]
+
+
+@pytest.mark.parametrize(
+    "learning", [{"sac": SacSettings(num_env_runners=2)}, {"sac": SacSettings(), "ppo": PpoSettings(num_env_runners=2)}]
+)
+def test_env_runners_have_slots_of_their_own_whatever_the_algorithm(learning: dict[str, Any], tmp_path: Path) -> None:
+    sweep = small(tmp_path)
+    sweep = replace(sweep, base=replace(sweep.base, **learning))
+    assert resources_of(sweep, {"CPU": 8.0}) == [{"CPU": 1.0, "GPU": 0.0}, {"CPU": 1.0}, {"CPU": 1.0}]
 
 
 def test_going_on_where_nothing_was_begun_is_an_error(tmp_path: Path) -> None:
