@@ -20,7 +20,7 @@ from lightning_modules.student_network import StudentNetwork
 Frames = NDArray[np.uint8]
 Values = NDArray[np.float32]
 
-BATCH_HALF = 32
+BATCH_HALF = 16
 """new frames in a batch, and as many old ones"""
 FRAMES_AT_ONCE = 128
 

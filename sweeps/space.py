@@ -20,6 +20,8 @@ DECIDED = ("out", "shared", "tracking")
 """settings of a trial that the sweep gives it"""
 LABEL_CHARACTERS = 40
 """longer values need a name: folders and tables carry it"""
+ARM = "arm"
+"""the key of a grid whose values set several settings each: some go together only in some ways"""
 TRIALS, SHARED = "trials", "shared"
 """folders of a sweep"""
 
@@ -51,8 +53,12 @@ def trials_of(sweep: SweepConfig) -> list[SweepTrial]:
         labels = {key: label for key, (label, _) in zip(sweep.grid, point, strict=True) if key in varied}
         name = trial_name(labels)
         content = json.loads(json.dumps(base))
-        for key, (_, value) in sorted(zip(sweep.grid, point, strict=True), key=lambda chosen: chosen[0].count(".")):
-            put(content, key, value)  # groups first
+        chosen = dict(zip(sweep.grid, point, strict=True))
+        order = sorted(chosen, key=lambda key: (key == ARM, key.count(".")))  # groups first; an arm has the last word
+        for key in order:
+            _, settings = chosen[key]
+            for each in sorted(settings, key=lambda name: name.count(".")):
+                put(content, each, settings[each])
         content |= {"out": str(sweep.out / TRIALS / name), "shared": str(sweep.out / SHARED)}
         content["tracking"] |= {"experiment": sweep.name}
         trials.append(SweepTrial(name, labels, trial_config(content, name)))
@@ -118,21 +124,39 @@ def _without_none(hint: Any) -> Any:
     return kinds[0] if NoneType in get_args(hint) and len(kinds) == 1 else hint
 
 
-def _choices(key: str, values: Sequence[Any] | Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """(label, value) of each value of a setting."""
-    kinds = known_keys()
-    check_key(key, "grid")
+def _choices(key: str, values: Sequence[Any] | Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """(label, settings) of each value of a setting, or of each arm."""
     if not values:
         raise SettingsError(f"grid.{key} has no values: give at least one, as {key}: [1]")
+    if key == ARM:
+        return _arms(values)
+    kinds = known_keys()
+    check_key(key, "grid")
     if isinstance(values, Mapping):
         named = list(values.items())
     else:
         named = [(_label(key, value) if len(values) > 1 else "", value) for value in values]
-    choices = [(str(label), _value(key, kinds.get(key), value)) for label, value in named]
+    choices = [(str(label), {key: _value(key, kinds.get(key), value)}) for label, value in named]
     labels = [label for label, _ in choices]
     if len(set(labels)) < len(labels):
         raise SettingsError(f"grid.{key} has a value twice ({', '.join(labels)}): each makes trials of its own")
     return choices
+
+
+def _arms(arms: Sequence[Any] | Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """(name, settings) of each arm."""
+    if not isinstance(arms, Mapping) or not all(isinstance(settings, Mapping) for settings in arms.values()):
+        raise SettingsError(
+            f"grid.{ARM} must give names to groups of settings, as {ARM}: {{small: {{sac.hidden: [64]}}, base: {{}}}}"
+        )
+    kinds = known_keys()
+    for settings in arms.values():
+        for key in settings:
+            check_key(key, f"grid.{ARM}")
+    return [
+        (str(name), {key: _value(key, kinds.get(key), value) for key, value in settings.items()})
+        for name, settings in arms.items()
+    ]
 
 
 def _label(key: str, value: Any) -> str:

@@ -41,6 +41,38 @@ def test_every_value_meets_every_other_and_one_value_is_simply_set() -> None:
     assert trials[0].values == {"reward": "true", "seed": "3"}
 
 
+def test_an_arm_sets_several_settings_at_once() -> None:
+    plan = {"refinement.queries": 5, "refinement": "conf/refinement/plan.yaml"}
+    arms = {"in the loop": {"reward": "teacher"}, "refined": plan, "base": {}}
+    teacher, refined, base = trials_of(sweep({"arm": arms}))
+    assert [trial.values for trial in (teacher, refined, base)] == [{"arm": name} for name in arms]
+    assert (teacher.config.reward, refined.config.reward, base.config.reward) == ("teacher", "student", "student")
+    assert refined.config.refinement is not None
+    assert (refined.config.refinement.queries, refined.config.refinement.every_steps) == (5, 50_000)
+
+
+def test_an_arm_has_the_last_word() -> None:
+    arms = {"in the loop": {"reward": "teacher", "refinement": None}, "refined": {"refinement.queries": 6}}
+    grid = {"refinement": ["conf/refinement/plan.yaml"], "arm": arms, "refinement.queries": [5]}
+    teacher, refined = trials_of(sweep(grid))
+    assert teacher.config.refinement is None
+    assert refined.config.refinement is not None
+    assert refined.config.refinement.queries == 6
+
+
+@pytest.mark.parametrize(
+    ("arms", "message"),
+    [
+        (["teacher", "student"], "must give names to groups of settings"),
+        ({"teacher": "teacher"}, "must give names to groups of settings"),
+        ({"teacher": {"rewad": "teacher"}}, "rewad"),
+    ],
+)
+def test_arms_that_set_nothing_are_refused(arms: Any, message: str) -> None:
+    with pytest.raises(SuiteError, match=message):
+        trials_of(sweep({"arm": arms}))
+
+
 def test_trials_lie_in_the_sweeps_folder_and_share_what_they_can() -> None:
     (trial,) = trials_of(sweep({"seed": [1]}))
     assert trial.config.out == Path("runs/test/trials/trial")
