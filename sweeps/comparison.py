@@ -19,6 +19,8 @@ from sweeps.run_statistics import (
 from sweeps.sweep_files import SweepFiles, SweptTrial
 
 Measure = Literal["score", "true_return", "fidelity"]
+REFERENCES = ("true", "random")
+"""rewards that nobody can pick: the simulator's own is the ideal, a random one the floor"""
 STAGES_OF_COMPUTE = ("collect", "label", "fit", "train")
 """stages without which there is no agent; evaluations and pages are for the reader"""
 HALF_WAY = 0.5
@@ -79,6 +81,8 @@ class ArmFigures:
     costs: ArmCosts | None
     overoptimised: int
     """finished trials whose agent climbed its reward while a gold return fell"""
+    reference: bool
+    """whether its agents learned from a reward that nobody can pick"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,6 +231,7 @@ def _arm(
         },
         _costs(finished) if finished else None,
         sum(any(flag.values()) for flag in flags),
+        bool(finished) and all(trial.files.result["reward"] in REFERENCES for trial in finished if trial.files),
     )
 
 

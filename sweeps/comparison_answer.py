@@ -8,6 +8,7 @@ from typing import Literal
 from sweeps.answer import duration, number
 from sweeps.audit_verdict import shown
 from sweeps.comparison import ArmFigures, Comparison, ratio, scores_of
+from sweeps.refinement_comparison import RefinedArm, refined_arms, teacher_share
 from sweeps.run_statistics import Estimate
 
 ENOUGH_SEEDS = 5
@@ -16,8 +17,8 @@ CHANCE = 1 / 20
 """an order that chance alone brings about more often than this is no finding"""
 GATE_RETURN, GATE_COMPUTE = 0.9, 10.0
 """the plan: a student's agent reaches more than 90 % of its teacher's, at more than 10 times less compute"""
-REFERENCES = ("true", "random")
-"""rewards that nobody can pick: the simulator's own is the ideal, a random one the floor"""
+GATE_REFINED, GATE_QUERIES = 0.95, 500
+"""a refined student's agent reaches 95 % of what the teacher in the loop does, on a 500th of its queries"""
 NAMES = {"score": "normalised score", "true_return": "true return", "fidelity": "Spearman inside an episode"}
 
 GateWord = Literal["pass", "open", "fail"]
@@ -84,12 +85,14 @@ def gates_of(found: Comparison) -> list[Gate]:
     arms = {arm.name: arm for arm in found.arms}
     if found.measure == "fidelity" or not {"student", "teacher"} <= {name for name, arm in arms.items() if arm.costs}:
         return []
+    if refined := refined_arms(found):  # its bare student is poor on purpose
+        return [gate for gate in (_refinement_gate(found, refined, arms["teacher"]),) if gate]
     return [gate for gate in (_return_gate(found), _compute_gate(arms["student"], arms["teacher"])) if gate]
 
 
 def pick_of(found: Comparison) -> list[str]:
     """What to pick and why: the cheapest of those that no other beats clearly, references left out."""
-    ranked = [arm for arm in found.ranked if arm.name not in REFERENCES]
+    ranked = [arm for arm in found.ranked if not arm.reference]
     if len(ranked) < 2:
         return []
     best = ranked[0]
@@ -210,6 +213,29 @@ def _compute_gate(student: ArmFigures, teacher: ArmFigures) -> Gate | None:
         f"seconds from nothing to an agent: {duration(teacher.costs.compute)} with the teacher in the loop, "
         f"{duration(student.costs.compute)} with a student, its data and its fit included; teacher queries "
         f"{teacher.costs.queries:,.0f} and {student.costs.queries:,.0f}",
+    )
+
+
+def _refinement_gate(found: Comparison, refined: Sequence[RefinedArm], teacher: ArmFigures) -> Gate | None:
+    """Of the best arm that asks few enough questions, or where none does, of the best."""
+    assert teacher.costs is not None
+    most = teacher.costs.queries / GATE_QUERIES
+    known = [(share, arm) for arm in refined if (share := teacher_share(found, arm, teacher)) is not None]
+    frugal = [(share, arm) for share, arm in known if arm.queries <= most]
+    if not known:
+        return None
+    share, arm = max(frugal or known, key=lambda each: each[0].value)
+    enough = share.value >= GATE_REFINED and bool(frugal)
+    costs = arm.arm.costs
+    return Gate(
+        "fail" if not enough else "pass" if share.low >= GATE_REFINED else "open",
+        f"a refined student's agent reaches at least {percent(GATE_REFINED)} of the teacher's, on at most 1/"
+        f"{GATE_QUERIES} of its queries",
+        f"{arm.arm.name}: {percent(share.value)} (95\N{NO-BREAK SPACE}% {percent(share.low)} to {percent(share.high)})"
+        f" on 1/{teacher.costs.queries / max(arm.queries, 1):,.0f} of the queries",
+        f"interquartile mean {NAMES[found.measure]} of the final agents; {arm.queries:,.0f} queries in the training, "
+        f"where the teacher in the loop answers {teacher.costs.queries:,.0f}"
+        + (f"; with those that labelled the student's first frames {costs.queries:,.0f}" if costs else ""),
     )
 
 

@@ -7,13 +7,13 @@ import numpy as np
 from sweeps import comparison_plots as pictures
 from sweeps import plots
 from sweeps.comparison import STAGES_OF_COMPUTE, ArmFigures, Comparison, Measure, curve_of, value_of
-from sweeps.comparison_answer import REFERENCES
+from sweeps.refinement_comparison import baseline_of, refined_arms
 from sweeps.run_statistics import Estimate, over_runs
 from sweeps.sweep_files import SweptTrial
 
 
 def draw_comparison(found: Comparison) -> dict[str, plots.Drawing]:
-    """`curves-TASK`, `finals-TASK`, `profiles`, `improvement`, `front`, `stages` and `phases`."""
+    """`curves-TASK`, `finals-TASK`, `queries-TASK`, `profiles`, `improvement`, `front`, `stages` and `phases`."""
     look = pictures.Look(found.files.arms)
     drawings: dict[str, plots.Drawing] = {}
     for task in found.files.tasks:
@@ -24,6 +24,7 @@ def draw_comparison(found: Comparison) -> dict[str, plots.Drawing]:
         if dots := _dots(found, task):
             name = "Spearman inside an episode" if found.measure == "fidelity" else "Final true return"
             drawings[f"finals-{task}"] = pictures.arm_dots(f"{name} on {task}", dots, look)
+    drawings |= _queries(found, look)
     if len(found.profiles) > 1:
         drawings["profiles"] = pictures.profiles(found.profiles, look)
     if len(found.ranked) > 1:
@@ -37,9 +38,27 @@ def draw_comparison(found: Comparison) -> dict[str, plots.Drawing]:
     return drawings
 
 
+def _queries(found: Comparison, look: pictures.Look) -> dict[str, plots.Drawing]:
+    """Of refined students: what the questions did to their error, task by task."""
+    refined = refined_arms(found)
+    baseline = baseline_of(refined)
+    drawings = {}
+    for task in found.files.tasks:
+        curves = [
+            pictures.ErrorCurve(each.arm.name, [one.queries for one in looks], [one.error for one in looks])
+            for each in refined
+            if (looks := each.looks.get(task))
+        ]
+        if curves:
+            drawings[f"queries-{task}"] = pictures.query_curves(
+                f"Squared error on visited frames, {task}", curves, baseline.arm.name if baseline else "", look
+            )
+    return drawings
+
+
 def _candidates(arms: Sequence[ArmFigures]) -> Sequence[ArmFigures]:
     """Those among which somebody chooses: references are left out, unless hardly anything would stay."""
-    chosen = [arm for arm in arms if arm.name not in REFERENCES]
+    chosen = [arm for arm in arms if not arm.reference]
     return chosen if len(chosen) > 1 else arms
 
 

@@ -26,6 +26,7 @@ from sweeps.comparison_answer import (
 from sweeps.comparison_figures import draw_comparison
 from sweeps.measures import watch_of
 from sweeps.pages import data_uri, write_page
+from sweeps.refinement_answer import refined_rows, refinement_sentences
 from sweeps.run_statistics import Estimate
 from sweeps.sweep_files import SweptTrial
 
@@ -57,6 +58,9 @@ def page_content(found: Comparison) -> dict[str, Any]:
         "overall": any(arm.overall for arm in found.arms),
         "thresholds": [(task, number(level)) for task, level in found.thresholds.items()],
         "curves": [(task, drawn.get(f"curves-{task}"), drawn.get(f"finals-{task}")) for task in files.tasks],
+        "refined": refined_rows(found),
+        "refinement_sentences": refinement_sentences(found),
+        "queries": [(task, drawn[f"queries-{task}"]) for task in files.tasks if f"queries-{task}" in drawn],
         "drawn": {name: drawn.get(name) for name in ("trend", "profiles", "improvement", "front", "stages", "phases")},
         "beats": _beats(found),
         "enough": ENOUGH_SEEDS,

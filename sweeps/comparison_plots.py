@@ -116,6 +116,41 @@ def arm_dots(title: str, arms: Sequence[ArmDots], look: Look) -> Drawing:
         return Drawing(figure)
 
 
+@dataclass(frozen=True)
+class ErrorCurve:
+    """One arm's error on what its agent visits, over the questions that the teacher had answered."""
+
+    label: str
+    queries: Sequence[float]
+    errors: Sequence[Estimate]
+
+
+def query_curves(title: str, curves: Sequence[ErrorCurve], baseline: str, look: Look) -> Drawing:
+    """Error over teacher queries, a line an arm, that of the baseline with its interval."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 3.5))
+        axes: Axes = figure.subplots()
+        for curve in curves:
+            if curve.label == baseline:
+                low, high = [each.low for each in curve.errors], [each.high for each in curve.errors]
+                axes.fill_between(curve.queries, low, high, color=look.colour(curve.label), alpha=0.25, linewidth=0)
+            axes.plot(
+                curve.queries,
+                [each.value for each in curve.errors],
+                marker=look.marker(curve.label),
+                markersize=4,
+                label=curve.label,
+                **look.line(curve.label),
+            )
+        axes.set_title(title)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.set_xlabel("teacher queries in the training so far")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        _legend(figure, axes)
+        return Drawing(figure)
+
+
 def trends(shown: Mapping[str, Trend], setting: str) -> Drawing:
     """Figures over the value of one setting, one below the other."""
     with mpl.rc_context(STYLE):

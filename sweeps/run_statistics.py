@@ -71,6 +71,21 @@ def over_runs(scores: Scores, statistic: Statistic, generator: np.random.Generat
     return _estimate(float(statistic(pooled)), statistic(_resampled(strata, generator)))
 
 
+def ratio_of(first: Scores, second: Scores, statistic: Statistic, generator: np.random.Generator) -> Estimate | None:
+    """A statistic of all runs of one side over that of the other; None where the other's is not above 0.
+
+    Raises:
+        DataError: as `over_runs`.
+    """
+    one, other = _checked(first), _checked(second)
+    below = float(statistic(np.concatenate(list(other.values()))))
+    if below <= 0:
+        return None
+    above = float(statistic(np.concatenate(list(one.values()))))
+    drawn = statistic(_resampled(one, generator)), statistic(_resampled(other, generator))
+    return _estimate(above / below, drawn[0] / np.maximum(drawn[1], np.finfo(np.float64).tiny))
+
+
 def performance_profile(scores: Scores, thresholds: ArrayLike, generator: np.random.Generator) -> Profile:
     """The share of runs that score above each of the thresholds (K,) (Dolan and More 2002; Agarwal et al. 2021).
 

@@ -13,6 +13,7 @@ from sweeps.run_statistics import (
     over_runs,
     performance_profile,
     probability_of_improvement,
+    ratio_of,
 )
 
 SCORES = {"walk": [0.1, 0.9, 0.4, 0.8, 0.5], "stand": [0.95, 1.0, 0.2, 0.97, 0.99]}
@@ -37,6 +38,16 @@ def test_interquartile_mean_pools_the_runs_of_all_tasks() -> None:
     # rliable: scipy.stats.trim_mean(scores, proportiontocut=0.25, axis=None)
     assert found.value == pytest.approx(stats.trim_mean(np.array(list(SCORES.values())), 0.25, axis=None))
     assert found.low <= found.value <= found.high
+
+
+def test_a_ratio_is_that_of_both_statistics_and_its_interval_that_of_both_sides() -> None:
+    one, other = {"a": [2.0, 2.0], "b": [4.0]}, {"a": [4.0, 8.0], "b": [6.0]}
+    found = ratio_of(one, other, lambda scores: scores.mean(axis=-1), generator())
+    assert found is not None
+    assert found.value == pytest.approx((8 / 3) / 6)
+    # by hand: task a's mean over the other side's is 4 to 8, so the sum of its three runs is 14 to 22
+    assert (found.low, found.high) == (pytest.approx(8 / 22), pytest.approx(8 / 14))
+    assert ratio_of(one, {"a": [-1.0, 0.0], "b": [0.0]}, lambda scores: scores.mean(axis=-1), generator()) is None
 
 
 def test_optimality_gap_ignores_what_lies_above_the_goal() -> None:
