@@ -1,6 +1,6 @@
 """Measure this project beside its peers on this machine.
 
-rendering, agents, learning, rewards, loading, fitting, backbones or teacher:
+rendering, agents, learning, refinement, rewards, loading, fitting, backbones or teacher:
 
     python -m scripts.benchmark rendering
 
