@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,9 @@ import mlflow
 import pytest
 
 from datamodules.conf import read_conf
-from datamodules.errors import DataError, SettingsError
-from rllib_envs.settings import PpoSettings, SacSettings
+from datamodules.errors import DataError
 from sweeps.launch import check_trials, launch_sweep
 from sweeps.settings import SweepConfig
-from sweeps.slots import resources_of
 from sweeps.space import trials_of
 
 ROOT = Path(__file__).parents[2]
@@ -194,28 +191,6 @@ def small(folder: Path, **changed: object) -> SweepConfig:
         with config.open("a") as stream:
             stream.write(f"{key}: {value}\n")
     return read_conf(SweepConfig, config)
-
-
-def test_slots_that_are_missing_are_named(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"cpus_per_trial is 3\.0: Ray has 2 CPU slots.*RAY_ADDRESS"):
-        resources_of(small(tmp_path, cpus_per_trial=3), {"CPU": 2.0})
-    with pytest.raises(SettingsError, match=r"gpus_per_trial is 1\.0: Ray has 0 GPU slots"):
-        resources_of(small(tmp_path, gpus_per_trial=1), {"CPU": 2.0})
-
-
-def test_a_trial_takes_a_gpu_where_there_are_some(tmp_path: Path) -> None:
-    assert resources_of(small(tmp_path), {"CPU": 8.0, "GPU": 2.0}) == [{"CPU": 1.0, "GPU": 1.0}]
-    assert resources_of(small(tmp_path), {"CPU": 8.0}) == [{"CPU": 1.0, "GPU": 0.0}]
-    assert resources_of(small(tmp_path, gpus_per_trial=0.5), {"CPU": 8.0, "GPU": 2.0}) == [{"CPU": 1.0, "GPU": 0.5}]
-
-
-@pytest.mark.parametrize(
-    "learning", [{"sac": SacSettings(num_env_runners=2)}, {"sac": SacSettings(), "ppo": PpoSettings(num_env_runners=2)}]
-)
-def test_env_runners_have_slots_of_their_own_whatever_the_algorithm(learning: dict[str, Any], tmp_path: Path) -> None:
-    sweep = small(tmp_path)
-    sweep = replace(sweep, base=replace(sweep.base, **learning))
-    assert resources_of(sweep, {"CPU": 8.0}) == [{"CPU": 1.0, "GPU": 0.0}, {"CPU": 1.0}, {"CPU": 1.0}]
 
 
 def test_going_on_where_nothing_was_begun_is_an_error(tmp_path: Path) -> None:
