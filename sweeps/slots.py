@@ -61,6 +61,8 @@ def resources_of(sweep: SweepConfig, trial: SweepTrial, machines: Machines) -> l
     gpus = sweep.gpus_per_trial
     if gpus is None:
         gpus = 1.0 if any(machine.get("GPU", 0) >= 1 for machine in machines) else 0.0
+    if gpus > 1 and gpus % 1:
+        raise SettingsError(f"gpus_per_trial is {gpus:g}: above 1 it must be whole, as Ray shares out single GPUs only")
     slot = {"CPU": sweep.cpus_per_trial, "GPU": gpus}
     for kind, setting in (("CPU", "cpus_per_trial"), ("GPU", "gpus_per_trial")):
         most = max(machine.get(kind, 0.0) for machine in machines)
@@ -150,7 +152,7 @@ def run_in_slot(
 def _place() -> str:
     """Where and when a trial runs, for its log."""
     machine = f"{socket.gethostname()}, Ray's node {ray.get_runtime_context().get_node_id()}"
-    return f"{time.strftime('%F %T')}: on {machine}, GPU {os.environ['CUDA_VISIBLE_DEVICES'] or 'none'}"
+    return f"{time.strftime('%F %T')}: on {machine}, GPU {os.environ.get('CUDA_VISIBLE_DEVICES', 'all') or 'none'}"
 
 
 def stop_check(path: Path) -> Callable[[], None]:

@@ -4,14 +4,10 @@ Nothing here has a GPU: Ray counts the logical ones that it was told of, and sho
 ones. Nodes of the cluster are real raylets, all on this machine.
 """
 
-import os
 import re
 import signal
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,36 +23,17 @@ from sweeps.launch import launch_sweep
 from sweeps.settings import SweepConfig
 from sweeps.slots import STOP, resources_of
 from sweeps.space import trials_of
+from tests.sweeps.launched import SECONDS, learning, start, wait_for, write_small
 
-ROOT = Path(__file__).parents[2]
-SECONDS = 600
-SMALL = """
-name: small
-question: Which seed?
-base:
-  task: {root}/conf/tasks/cartpole_swingup.yaml
-  teacher: {root}/conf/teacher/bundled.yaml
-  student: {root}/conf/student/quick.yaml
-  out: unused
-  evaluation_episodes: 2
-  reward: "true"
-  sac: {{total_steps: {steps}, num_envs: 4, learning_starts: 100, batch_size: 32, hidden: [32],
-        evaluation_every_steps: 128, evaluation_episodes: 2, replay_capacity: 1000}}
-  tracking: {{uri: "sqlite:///{folder}/mlflow.db"}}
-grid: {{task.episode_frames: [200], seed: {seeds}}}
-out: {folder}/sweep
-"""
 pytestmark = pytest.mark.timeout(1200)  # Ray starts many processes, on a machine that may be busy
 
 
-def write(folder: Path, seeds: int = 1, steps: int = 128) -> Path:
-    path = folder / "small.yaml"
-    path.write_text(SMALL.format(root=ROOT, folder=folder, seeds=list(range(seeds)), steps=steps))
-    return path
+ENDLESS = 1_000_000  # steps
 
 
-def small(folder: Path, seeds: int = 1, steps: int = 128, **changed: Any) -> SweepConfig:
-    return replace(read_conf(SweepConfig, write(folder, seeds, steps)), **changed)
+def small(folder: Path, seeds: int = 1, **changed: Any) -> SweepConfig:
+    path = write_small(folder, steps=ENDLESS, grid=f"seed: {list(range(seeds))}")
+    return replace(read_conf(SweepConfig, path), **changed)
 
 
 def slots(sweep: SweepConfig, *machines: dict[str, float]) -> list[dict[str, float]]:
@@ -68,6 +45,12 @@ def test_slots_that_are_missing_are_named(tmp_path: Path) -> None:
         slots(small(tmp_path, cpus_per_trial=3), {"CPU": 2.0})
     with pytest.raises(SettingsError, match=r"gpus_per_trial is 1: the largest .* has 0 GPU slots"):
         slots(small(tmp_path, gpus_per_trial=1), {"CPU": 2.0})
+
+
+def test_only_a_single_gpu_is_shared(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"gpus_per_trial is 1\.5: above 1 it must be whole"):
+        slots(small(tmp_path, gpus_per_trial=1.5), {"CPU": 2.0, "GPU": 4.0})
+    assert slots(small(tmp_path, gpus_per_trial=2), {"CPU": 2.0, "GPU": 4.0}) == [{"CPU": 1.0, "GPU": 2}]
 
 
 def test_a_slot_lies_on_one_machine(tmp_path: Path) -> None:
@@ -120,22 +103,6 @@ def places(out: Path) -> dict[str, list[dict[str, str]]]:
     }
 
 
-def wait_for(ready: Callable[[], object]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not ready():
-        assert time.monotonic() < deadline, "nothing came of it"
-        time.sleep(0.1)
-
-
-def learning(out: Path) -> set[str]:
-    """Trials whose agents have been evaluated at least once and are not at their end."""
-    return {
-        path.parents[1].name
-        for path in out.glob("trials/*/agent/evaluations.jsonl")
-        if path.stat().st_size and not (path.parents[1] / "result.json").exists()
-    }
-
-
 @pytest.fixture(scope="module")
 def two_gpus() -> Iterator[None]:
     """A session of Ray with two logical GPUs."""
@@ -169,7 +136,7 @@ def run_until(together: int, sweep: SweepConfig) -> tuple[dict[str, str], dict[s
 @pytest.mark.slow
 @pytest.mark.usefixtures("two_gpus")
 def test_two_gpus_give_two_trials_at_once_on_different_devices_and_a_third_waits(tmp_path: Path) -> None:
-    at_once, ever = run_until(2, small(tmp_path, seeds=3, steps=1_000_000))
+    at_once, ever = run_until(2, small(tmp_path, seeds=3))
     assert sorted(at_once.values()) == ["0", "1"]
     assert set(ever) == {"seed_0", "seed_1", "seed_2"}  # it began when they were asked to stop
 
@@ -177,14 +144,14 @@ def test_two_gpus_give_two_trials_at_once_on_different_devices_and_a_third_waits
 @pytest.mark.slow
 @pytest.mark.usefixtures("two_gpus")
 def test_half_a_gpu_each_gives_four_trials_at_once_on_two_devices(tmp_path: Path) -> None:
-    at_once, _ = run_until(4, small(tmp_path, seeds=4, steps=1_000_000, gpus_per_trial=0.5))
+    at_once, _ = run_until(4, small(tmp_path, seeds=4, gpus_per_trial=0.5))
     assert sorted(at_once.values()) == ["0", "0", "1", "1"]
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("two_gpus")
 def test_a_trial_without_a_gpu_sees_none(tmp_path: Path) -> None:
-    at_once, _ = run_until(1, small(tmp_path, steps=1_000_000, gpus_per_trial=0))
+    at_once, _ = run_until(1, small(tmp_path, gpus_per_trial=0))
     assert at_once == {"trial": "none"}
 
 
@@ -205,17 +172,16 @@ def cluster() -> Iterator[Cluster]:
 def test_the_nodes_of_a_cluster_share_the_trials_and_that_of_a_lost_node_goes_on_elsewhere(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "scripts.launch_sweep", "--config", str(write(tmp_path, seeds=2, steps=1_000_000))]
-    out = tmp_path / "sweep"
+    config, out = write_small(tmp_path, steps=ENDLESS, grid="seed: [0, 1]"), tmp_path / "sweep"
     (worker,) = cluster.worker_nodes
-    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, "RAY_ADDRESS": cluster.address}) as process:
-        wait_for(lambda: process.poll() is not None or len(learning(out)) == 2)
+    with start(config, {"RAY_ADDRESS": cluster.address}) as process:
+        wait_for(lambda: len(learning(out)) == 2, process)
         began = {name: [place["node"] for place in found] for name, found in places(out).items()}
         assert sorted(began.values()) == sorted([[cluster.head_node.node_id], [worker.node_id]])
         (lost,) = (name for name, nodes in began.items() if nodes == [worker.node_id])
         cluster.remove_node(worker, allow_graceful=False)
         third = cluster.add_node(**ONE_CPU)
-        wait_for(lambda: process.poll() is not None or len(places(out)[lost]) == 2)
+        wait_for(lambda: len(places(out)[lost]) == 2, process)
         process.send_signal(signal.SIGINT)
         assert process.wait(SECONDS) == 130
     assert [place["node"] for place in places(out)[lost]] == [worker.node_id, third.node_id]
