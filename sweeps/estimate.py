@@ -29,6 +29,8 @@ PER_UNIT: Mapping[str, float] = {"collect": 0.003, "label": 0.005, "fit": 0.0013
 """seconds for one of each, as `make demo` takes on `RULE`: frame, frame, frame and epoch, agent step, episode"""
 TEACHER_SECONDS = 0.005
 """of one frame, where the teacher scores each agent step"""
+LOOK_SECONDS = 6.0
+"""of one refinement as conf/refinement/default.yaml has it, but for its queries"""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Work:
     """work of the same kind takes the same time for a unit"""
     place: str
     """its folder: what lies in the same place is done once"""
+    looks: int = 0
+    """refinements in it"""
 
 
 def print_estimate(sweep: SweepConfig) -> Path:
@@ -92,6 +96,7 @@ def work_of(config: TrialConfig) -> list[Work]:
             str(shared[stage.name].root / shared[stage.name].name)
             if stage.name in shared
             else f"{config.out}/{stage.name}",
+            looks_of(config) if stage.name == "train" else 0,
         )
         for stage in Journal(config.out).unfinished(stages)
     ]
@@ -114,7 +119,23 @@ def seconds_of(work: Work, measured: Mapping[str, float]) -> float:
     """At the measured rate of its kind, else by the rule."""
     if work.kind in measured:
         return work.units * measured[work.kind]
-    return work.units * PER_UNIT[work.stage] + (TEACHER_SECONDS * work.queries if work.stage != "label" else 0.0)
+    asking = TEACHER_SECONDS * work.queries if work.stage != "label" else 0.0
+    return work.units * PER_UNIT[work.stage] + asking + LOOK_SECONDS * work.looks
+
+
+def looks_of(config: TrialConfig) -> int:
+    """How often a training is interrupted for a refinement: never at its end, when nothing would come of it."""
+    if config.refinement is None:
+        return 0
+    return (learning_settings(config.sac, config.ppo).total_steps - 1) // config.refinement.every_steps
+
+
+def _refinement_queries(config: TrialConfig) -> int:
+    """What of their budget a training's refinements can spend; a threshold of theirs may leave more of it."""
+    if config.refinement is None:
+        return 0
+    each = config.refinement.queries + config.refinement.audited
+    return min(config.refinement.query_budget, looks_of(config) * each * len(config.teacher.clips))
 
 
 def _amounts(config: TrialConfig) -> dict[str, tuple[float, int, str]]:
@@ -127,7 +148,7 @@ def _amounts(config: TrialConfig) -> dict[str, tuple[float, int, str]]:
     )
     final = config.evaluation_episodes * task.episode_steps
     teacher, judged = config.reward == "teacher", config.reward == "teacher" or config.judge
-    asked = (learning.total_steps if teacher else 0) + (evaluations if judged else 0)
+    asked = (learning.total_steps if teacher else 0) + (evaluations if judged else 0) + _refinement_queries(config)
     fit = _fit_settings(config)
     share = float(fit.get("data", {}).get("data_fraction", 1.0))
     epochs = int(fit.get("trainer", {}).get("max_epochs", EPOCHS))
@@ -139,7 +160,8 @@ def _amounts(config: TrialConfig) -> dict[str, tuple[float, int, str]]:
         "train": (
             learning.total_steps,
             asked,
-            f"train {type(learning).__name__} {task.name} {config.reward} {config.judge}",
+            f"train {type(learning).__name__} {task.name} {config.reward} {config.judge}"
+            + " refined" * (config.refinement is not None),
         ),
         "evaluate": (config.evaluation_episodes, final if judged else 0, f"evaluate {task.name} {config.reward}"),
     }

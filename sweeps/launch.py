@@ -18,7 +18,7 @@ import ray
 from datamodules.errors import DataError
 from datamodules.results import read_json, write_json, write_result
 from sweeps.settings import SweepConfig
-from sweeps.slots import resources_of, run_list
+from sweeps.slots import Machines, resources_of, run_list
 from sweeps.space import SweepTrial, trials_of
 from sweeps.sweep_files import FINISHED, RESULT, SWEEP
 
@@ -39,38 +39,41 @@ def launch_sweep(sweep: SweepConfig, command: str) -> Path:
     if sweep.resume and not (out / SWEEP).exists():
         raise DataError(f"resume is set, and {out} holds no sweep to go on with: correct --out, or leave --resume out")
     trials = trials_of(sweep)
-    waiting = check_trials(trials)
+    waiting, ends = check_trials(trials), list[SweepTrial]()
     if sweep.search is not None:
         from sweeps.search import check_search
 
-        check_trials(check_search(sweep))
+        ends = check_search(sweep)
+        check_trials(ends)
     start = time.monotonic()
     before = read_json(out / SWEEP) if (out / SWEEP).exists() else {}
     work = bool(waiting) or sweep.search is not None
     with ray_session() if work else nullcontext():
-        resources = resources_of(sweep, ray.cluster_resources()) if work else []
+        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]] if work else []
+        for trial in (*waiting, *ends):
+            resources_of(sweep, trial, machines)
         with Run(sweep.base.tracking.uri, sweep.name, sweep.name, before.get("run_id")) as run:
             if sweep.search is None:
                 found: dict[str, Any] = {}
             else:
-                trials, found = _search(sweep, trials, resources, run, command)
+                trials, found = _search(sweep, trials, machines, run, command)
                 waiting = check_trials(trials)
             _describe(sweep, trials, run, command, found)
             owned = [owned_by(run.run_id, trial) for trial in waiting]
             done = len(trials) - len(waiting)
-            ended = run_list(sweep, owned, resources, command, done) if owned else {}
+            ended = run_list(sweep, owned, machines, command, done) if owned else {}
             return _conclude(sweep, trials, ended, run, time.monotonic() - start if work else 0.0)
 
 
 def _search(
-    sweep: SweepConfig, base: Sequence[SweepTrial], resources: list[dict[str, float]], run: Any, command: str
+    sweep: SweepConfig, base: Sequence[SweepTrial], machines: Machines, run: Any, command: str
 ) -> tuple[list[SweepTrial], dict[str, Any]]:
     """Search, write the winner, and return the trials that confirm it and what `sweep.json` says of the search."""
     from sweeps.search import best_of, confirmations, search, write_winner
     from sweeps.trial_runs import end_runs
 
     _describe(sweep, base, run, command, {})  # so that a page can be asked for while it runs
-    samples = search(sweep, run.run_id, resources, command)
+    samples = search(sweep, run.run_id, machines, command)
     end_runs(sweep, [one.name for one in samples if not one.whole])
     winner = best_of(samples)
     path = write_winner(sweep, winner)

@@ -26,7 +26,7 @@ from datamodules.differences import as_json
 from datamodules.errors import DataError
 from datamodules.results import write_atomically
 from sweeps.settings import Range, SearchSettings, SweepConfig, TrialConfig
-from sweeps.slots import PERCENT, VALUE, Drawn, Point, run_drawn
+from sweeps.slots import PERCENT, VALUE, Drawn, Machines, Point, run_drawn
 from sweeps.space import TRIALS, SweepTrial, check_key, put, trial_config, trials_of
 
 JOURNAL, WINNER = "search.journal", "winner.yaml"
@@ -48,7 +48,7 @@ class Sample:
     """whether it ran to its end"""
 
 
-def search(sweep: SweepConfig, parent: str, resources: list[dict[str, float]], command: str) -> list[Sample]:
+def search(sweep: SweepConfig, parent: str, machines: Machines, command: str) -> list[Sample]:
     """Draw and run what is left to draw; returns all samples, the best first."""
     assert sweep.search is not None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -74,7 +74,7 @@ def search(sweep: SweepConfig, parent: str, resources: list[dict[str, float]], c
             sweep.search.samples - done,
             partial(sampled, sweep, parent),
         )
-        run_drawn(sweep, drawn, resources, command, done)
+        run_drawn(sweep, drawn, machines, command, done)
     return samples_of(sweep)
 
 

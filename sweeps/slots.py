@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -13,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 
 from datamodules.errors import SettingsError, StoppedError, SuiteError
@@ -25,11 +27,14 @@ from sweeps.sweep_files import FINISHED
 STOP, LOG, TUNE = "stop", "log.txt", "tune"
 SECONDS_BETWEEN_LOOKS = 1.0
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+HELP = "slots, so the trial could never start; ask for fewer, or join a larger cluster with RAY_ADDRESS"
 VALUE, PERCENT = "value", "percent"
 """what a trial of a search reports: the figure to raise, and how much of the trial is done"""
 
 Point = Mapping[str, Any]
 """what Ray Tune hands to a trial: its name, or what was drawn for it"""
+Machines = Sequence[Mapping[str, float]]
+"""the slots of each machine that Ray has, as {'CPU': 8.0, 'GPU': 1.0}"""
 
 
 @dataclass(frozen=True)
@@ -43,41 +48,59 @@ class Drawn:
     """the trial of a point; a function of a module, as it goes to other processes"""
 
 
-def resources_of(sweep: SweepConfig, cluster: Mapping[str, float]) -> list[dict[str, float]]:
+def resources_of(sweep: SweepConfig, trial: SweepTrial, machines: Machines) -> list[dict[str, float]]:
     """Slots of a trial, the first for the trial itself and one for each of its env runners.
 
-    Raises SettingsError where the machine or cluster has fewer: Ray would wait for them without an end.
+    Args:
+        sweep: says how many.
+        trial: its agent's settings say how many env runners there are.
+        machines: where there are slots.
+
+    Raises SettingsError where they do not fit: Ray would wait for them without an end. A slot lies on one machine.
     """
     gpus = sweep.gpus_per_trial
     if gpus is None:
-        gpus = 1.0 if cluster.get("GPU", 0) >= 1 else 0.0
-    runners = learning_settings(sweep.base.sac, sweep.base.ppo).num_env_runners
-    needed = {"CPU": sweep.cpus_per_trial + runners, "GPU": gpus}
+        gpus = 1.0 if any(machine.get("GPU", 0) >= 1 for machine in machines) else 0.0
+    if gpus > 1 and gpus % 1:
+        raise SettingsError(f"gpus_per_trial is {gpus:g}: above 1 it must be whole, as Ray shares out single GPUs only")
+    slot = {"CPU": sweep.cpus_per_trial, "GPU": gpus}
     for kind, setting in (("CPU", "cpus_per_trial"), ("GPU", "gpus_per_trial")):
-        there = cluster.get(kind, 0.0)
-        if needed[kind] > there:
-            runners_too = f" and {runners} for its env runners" if runners and kind == "CPU" else ""
+        most = max(machine.get(kind, 0.0) for machine in machines)
+        if slot[kind] > most:
             raise SettingsError(
-                f"{setting} is {getattr(sweep, setting)}{runners_too}: Ray has {there:g} {kind} slots here, and no "
-                "trial could ever start; lower it, or join a larger cluster with RAY_ADDRESS"
+                f"{setting} is {slot[kind]:g}: the largest of Ray's machines has {most:g} {kind} {HELP}"
             )
-    return [{"CPU": sweep.cpus_per_trial, "GPU": gpus}, *({"CPU": 1.0} for _ in range(runners))]
+    homes = [machine for machine in machines if all(machine.get(kind, 0.0) >= slot[kind] for kind in slot)]
+    if not homes:
+        raise SettingsError(
+            f"cpus_per_trial is {slot['CPU']:g} and gpus_per_trial {gpus:g}: no machine of Ray's has both {HELP}"
+        )
+    config = trial.config
+    runners = 0 if config.last_stage == "fit" else learning_settings(config.sac, config.ppo).num_env_runners
+    cores = sum(int(machine.get("CPU", 0.0)) for machine in machines)
+    left = max(cores - int(home["CPU"]) + int(home["CPU"] - slot["CPU"]) for home in homes)
+    if runners > left:
+        raise SettingsError(
+            f"trial {trial.name}: num_env_runners is {runners} and each takes a CPU slot: beside cpus_per_trial, "
+            f"{slot['CPU']:g}, Ray has {left} CPU {HELP}"
+        )
+    return [slot, *({"CPU": 1.0} for _ in range(runners))]
 
 
 def run_list(
-    sweep: SweepConfig, trials: Sequence[SweepTrial], resources: list[dict[str, float]], command: str, done: int
+    sweep: SweepConfig, trials: Sequence[SweepTrial], machines: Machines, command: str, done: int
 ) -> dict[str, dict[str, str]]:
     """Run these trials as slots come free; how each of them ended, by name. `done` others are finished already."""
     listed = Drawn(None, None, 1, partial(_listed, {trial.name: trial for trial in trials}))
     space = {"trial": tune.grid_search([trial.name for trial in trials])}
-    return _run(sweep, listed, space, resources, command, _Lines(len(trials), done, listed.trial_of))
+    return _run(sweep, listed, space, machines, command, _Lines(len(trials), done, listed.trial_of))
 
 
 def run_drawn(
-    sweep: SweepConfig, drawn: Drawn, resources: list[dict[str, float]], command: str, done: int
+    sweep: SweepConfig, drawn: Drawn, machines: Machines, command: str, done: int
 ) -> dict[str, dict[str, str]]:
     """Run as many trials as are to be drawn; how each of them ended, by name."""
-    return _run(sweep, drawn, {}, resources, command, _Lines(drawn.samples, done, drawn.trial_of))
+    return _run(sweep, drawn, {}, machines, command, _Lines(drawn.samples, done, drawn.trial_of))
 
 
 def run_in_slot(
@@ -98,6 +121,8 @@ def run_in_slot(
     """
     os.chdir(folder)
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+    if not ray.get_gpu_ids():
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Ray would show all of them to a trial that has none
     import torch
 
     torch.set_num_threads(threads)
@@ -106,6 +131,7 @@ def run_in_slot(
     trial = trial_of(config).config
     trial.out.mkdir(parents=True, exist_ok=True)
     with (trial.out / LOG).open("a", buffering=1) as log, redirect_stderr(log):
+        print(_place(), file=log)
         try:
             result = run_trial(trial, command, stop_check(Path(stop)), _report if searched else _nothing)
             return {"status": FINISHED, "error": "", **(_final(result) if searched else {})}
@@ -121,6 +147,12 @@ def run_in_slot(
         except Exception:
             traceback.print_exc()
             raise
+
+
+def _place() -> str:
+    """Where and when a trial runs, for its log."""
+    machine = f"{socket.gethostname()}, Ray's node {ray.get_runtime_context().get_node_id()}"
+    return f"{time.strftime('%F %T')}: on {machine}, GPU {os.environ.get('CUDA_VISIBLE_DEVICES', 'all') or 'none'}"
 
 
 def stop_check(path: Path) -> Callable[[], None]:
@@ -160,7 +192,7 @@ def _run(  # noqa: PLR0917  (all of one call)
     sweep: SweepConfig,
     drawn: Drawn,
     space: dict[str, Any],
-    resources: list[dict[str, float]],
+    machines: Machines,
     command: str,
     lines: "_Lines",
 ) -> dict[str, dict[str, str]]:
@@ -186,7 +218,7 @@ def _run(  # noqa: PLR0917  (all of one call)
         stop=str(folder / STOP),
     )
     tuner = tune.Tuner(
-        tune.with_resources(trainable, tune.PlacementGroupFactory(resources)),
+        tune.with_resources(trainable, partial(_placement, sweep, drawn.trial_of, machines)),
         param_space=space,
         tune_config=tune.TuneConfig(
             search_alg=drawn.searcher,
@@ -215,6 +247,12 @@ def _run(  # noqa: PLR0917  (all of one call)
             metrics = result.metrics or {}
             ended[name] = {"status": str(metrics.get("status", "stopped")), "error": str(metrics.get("error", ""))}
     return ended
+
+
+def _placement(
+    sweep: SweepConfig, trial_of: Callable[[Point], SweepTrial], machines: Machines, point: Point
+) -> tune.PlacementGroupFactory:
+    return tune.PlacementGroupFactory(resources_of(sweep, trial_of(point), machines))
 
 
 def _listed(trials: Mapping[str, SweepTrial], point: Point) -> SweepTrial:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from itertools import product
 from pathlib import Path
@@ -92,7 +93,7 @@ def put(content: dict[str, Any], key: str, value: Any) -> None:
         if content.get(group) is None:
             content[group] = {}
         content = content[group]
-    content[last] = value
+    content[last] = deepcopy(value)  # trials that set more inside a group must not do so in each other's
 
 
 def known_keys() -> dict[str, Any]:

@@ -47,6 +47,30 @@ def test_a_teacher_in_the_loop_is_asked_at_every_step_and_evaluation(tmp_path: P
     assert work["evaluate"].queries == 10 * 125
 
 
+def test_a_refined_trial_asks_at_each_look_before_its_end_and_never_more_than_its_budget(tmp_path: Path) -> None:
+    grid = {
+        "arm": {
+            "three looks": {},
+            "three of four": {"sac.total_steps": 4, "sac.learning_starts": 0, "refinement.every_steps": 1},
+            "small budget": {"refinement.query_budget": 100},
+            "no look": {"refinement.every_steps": 10_000},
+            "two CLIPs": {"teacher": "conf/teacher/vit_b32_and_l14.yaml", "refinement.query_budget": 1000},
+        },
+        "refinement": ["conf/refinement/default.yaml"],  # 32 queries and 16 audits every 2,500 of 10,000 steps
+    }
+    works = [
+        next(each for each in work_of(trial.config) if each.stage == "train")
+        for trial in trials_of(sweep(tmp_path, grid))
+    ]
+    assert [work.queries for work in works] == [3 * 48, 3 * 48, 100, 0, 2 * 3 * 48]
+    assert [work.looks for work in works] == [3, 3, 3, 0, 3]
+    (plain,) = trials_of(sweep(tmp_path, {}))
+    unrefined = next(each for each in work_of(plain.config) if each.stage == "train")
+    # a look takes 6 seconds and each of its queries 5 milliseconds
+    assert seconds_of(works[0], {}) - seconds_of(unrefined, {}) == pytest.approx(3 * 6.0 + 144 * 0.005)
+    assert works[0].kind != unrefined.kind
+
+
 def test_finished_trials_tell_what_a_unit_takes(tmp_path: Path) -> None:
     trials = trials_of(sweep(tmp_path, {"reward": ["true", "random"]}))
     write_json(trials[0].config.out / "result.json", {"seconds": {"train": 50.0, "evaluate": 20.0}})

@@ -4,10 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,68 +11,18 @@ import mlflow
 import pytest
 
 from datamodules.conf import read_conf
-from datamodules.errors import DataError, SettingsError
-from rllib_envs.settings import PpoSettings, SacSettings
+from datamodules.errors import DataError
 from sweeps.launch import check_trials, launch_sweep
 from sweeps.settings import SweepConfig
-from sweeps.slots import resources_of
 from sweeps.space import trials_of
+from tests.sweeps.launched import SECONDS, holders, kill_with_trials, run, start, wait_for, write_small
 
-ROOT = Path(__file__).parents[2]
-SMALL = """
-name: small
-question: Does the discount matter?
-base:
-  task: {root}/conf/tasks/cartpole_swingup.yaml
-  teacher: {root}/conf/teacher/bundled.yaml
-  student: {root}/conf/student/quick.yaml
-  out: unused
-  evaluation_episodes: 2
-  reward: "true"
-  sac: {{total_steps: 512, num_envs: 4, learning_starts: 100, batch_size: 32, hidden: [32], evaluation_every_steps: 128,
-        evaluation_episodes: 2, replay_capacity: 1000}}
-  tracking: {{uri: "sqlite:///{folder}/mlflow.db"}}
-grid: {{task.episode_frames: [200], sac.gamma: [0.9, 0.5], seed: [0, 1]}}
-out: {folder}/sweep
-"""
-SECONDS = 600
+GRID = "sac.gamma: [0.9, 0.5], seed: [0, 1]"
 pytestmark = pytest.mark.timeout(1200)  # four starts of Ray, on a machine that may be busy
 
 
 def settings(folder: Path) -> Path:
-    path = folder / "small.yaml"
-    path.write_text(SMALL.format(root=ROOT, folder=folder))
-    return path
-
-
-def command(config: Path, *more: str) -> list[str]:
-    return [sys.executable, "-m", "scripts.launch_sweep", "--config", str(config), *more]
-
-
-def wait_for(ready: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not ready():
-        assert process.poll() is None, process.stderr and process.stderr.read()
-        assert time.monotonic() < deadline, "nothing came of it"
-        time.sleep(0.1)
-
-
-def start(config: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command(config), cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-
-
-def holders(path: Path) -> set[int]:
-    """Processes that have the file open."""
-    found = set()
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            if link.resolve() == path:
-                found.add(int(link.parts[2]))
-        except OSError:  # it ended in the meantime
-            continue
-    return found
+    return write_small(folder, steps=512, grid=GRID)
 
 
 def sweep_of(config: Path) -> Path:
@@ -99,10 +45,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess
     broken.write_text("in the way")
     with start(config) as process:
         wait_for(lambda: evaluated(config), process)
-        os.killpg(process.pid, signal.SIGKILL)
+        kill_with_trials(process, sweep_of(config))
     log = evaluated(config)[0].parents[1] / "log.txt"
-    for orphan in [pid for each in log.parents[1].glob("*/log.txt") for pid in holders(each)]:
-        os.kill(orphan, signal.SIGKILL)  # they would end soon, but not before the next driver could look at them
     before = len(results(config))
     with start(config) as process:
         wait_for(lambda: holders(log), process)
@@ -114,8 +58,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess
         assert process.returncode == 130
         assert process.stderr is not None
         assert "every trial ends at its next step" in process.stderr.read()
-    done = subprocess.run(command(config), cwd=ROOT, capture_output=True, text=True, check=False, timeout=SECONDS)
-    return config, done
+    return config, run(config)
 
 
 def results(config: Path) -> dict[str, Any]:
@@ -181,9 +124,7 @@ def test_a_trial_of_other_settings_is_refused_before_any_starts(
     finished: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     config, _ = finished
-    other = subprocess.run(
-        command(config, "--base.sac.tau", "0.5"), cwd=ROOT, capture_output=True, text=True, check=False, timeout=SECONDS
-    )
+    other = run(config, "--base.sac.tau", "0.5")
     assert other.returncode == 2
     assert "there sac.tau is 0.005, here it is 0.5" in other.stderr
 
@@ -194,28 +135,6 @@ def small(folder: Path, **changed: object) -> SweepConfig:
         with config.open("a") as stream:
             stream.write(f"{key}: {value}\n")
     return read_conf(SweepConfig, config)
-
-
-def test_slots_that_are_missing_are_named(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"cpus_per_trial is 3\.0: Ray has 2 CPU slots.*RAY_ADDRESS"):
-        resources_of(small(tmp_path, cpus_per_trial=3), {"CPU": 2.0})
-    with pytest.raises(SettingsError, match=r"gpus_per_trial is 1\.0: Ray has 0 GPU slots"):
-        resources_of(small(tmp_path, gpus_per_trial=1), {"CPU": 2.0})
-
-
-def test_a_trial_takes_a_gpu_where_there_are_some(tmp_path: Path) -> None:
-    assert resources_of(small(tmp_path), {"CPU": 8.0, "GPU": 2.0}) == [{"CPU": 1.0, "GPU": 1.0}]
-    assert resources_of(small(tmp_path), {"CPU": 8.0}) == [{"CPU": 1.0, "GPU": 0.0}]
-    assert resources_of(small(tmp_path, gpus_per_trial=0.5), {"CPU": 8.0, "GPU": 2.0}) == [{"CPU": 1.0, "GPU": 0.5}]
-
-
-@pytest.mark.parametrize(
-    "learning", [{"sac": SacSettings(num_env_runners=2)}, {"sac": SacSettings(), "ppo": PpoSettings(num_env_runners=2)}]
-)
-def test_env_runners_have_slots_of_their_own_whatever_the_algorithm(learning: dict[str, Any], tmp_path: Path) -> None:
-    sweep = small(tmp_path)
-    sweep = replace(sweep, base=replace(sweep.base, **learning))
-    assert resources_of(sweep, {"CPU": 8.0}) == [{"CPU": 1.0, "GPU": 0.0}, {"CPU": 1.0}, {"CPU": 1.0}]
 
 
 def test_going_on_where_nothing_was_begun_is_an_error(tmp_path: Path) -> None:

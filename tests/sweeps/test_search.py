@@ -10,10 +10,11 @@ import yaml
 
 from datamodules.conf import read_conf
 from datamodules.errors import DataError, SettingsError, SuiteError
-from datamodules.results import write_json
+from datamodules.results import read_json, write_json
 from sweeps.search import (
     JOURNAL,
     STUDY,
+    WINNER,
     Sample,
     best_of,
     check_search,
@@ -27,6 +28,7 @@ from sweeps.search import (
 )
 from sweeps.settings import Range, SearchSettings, SweepConfig, TrialConfig
 from sweeps.slots import finite
+from tests.sweeps.launched import kill_with_trials, run, start, wait_for, write_small
 
 ROOT = Path(__file__).parents[2]
 SPACE: dict[str, Range | list[Any]] = {"sac.actor_lr": Range(1e-4, 1e-2, log=True), "sac.gamma": [0.9, 0.99]}
@@ -173,3 +175,51 @@ def test_a_figure_that_is_no_number_is_an_error_that_optuna_hears_of() -> None:
     for value in (float("nan"), float("inf")):
         with pytest.raises(SettingsError, match="these settings do not work"):
             finite(value)
+
+
+TINY = """
+search: {samples: 4, grace: 1.0, confirm_seeds: [100], space: {sac.gamma: {low: 0.9, high: 0.99}}}
+"""
+
+
+def drawn_in(config: SweepConfig) -> list[optuna.trial.FrozenTrial]:
+    trials: list[optuna.trial.FrozenTrial] = optuna.load_study(study_name=STUDY, storage=storage_of(config.out)).trials
+    return trials
+
+
+def names_of(config: SweepConfig, state: optuna.trial.TrialState) -> list[str]:
+    return [sampled(config, None, trial.params).name for trial in drawn_in(config) if trial.state == state]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_search_whose_driver_was_killed_loses_no_sample_and_doubles_none(tmp_path: Path) -> None:
+    path = write_small(tmp_path, steps=512, more=TINY)
+    config = read_conf(SweepConfig, path)
+    complete, running = optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.RUNNING
+    with start(path) as process:
+        wait_for(lambda: any(config.out.glob("trials/*/result.json")), process)
+        wait_for(lambda: names_of(config, complete) and names_of(config, running), process)
+        kill_with_trials(process, config.out)
+    before, interrupted = samples_of(config), names_of(config, running)
+    assert interrupted
+    assert 1 <= len(before) < 4
+
+    done = run(path)
+    assert done.returncode == 0, done.stderr
+    finished = names_of(config, complete)
+    assert len(finished) == len(set(finished)) == 4
+    assert {one.name for one in before} | set(interrupted) <= set(finished)
+    after = samples_of(config)
+    assert [one for one in after if one in before] == before  # with the figures that they had
+    assert all(one.whole for one in after)
+    assert not [trial for trial in drawn_in(config) if not trial.state.is_finished()]
+    status = read_json(config.out / "result.json")["status"]
+    assert {name: each["status"] for name, each in status.items()} == {
+        "base-seed_100": "finished",
+        "winner-seed_100": "finished",
+    }
+    winner = read_conf(TrialConfig, config.out / WINNER)
+    assert winner.sac.gamma == max(after, key=lambda one: one.value or 0.0).values["sac.gamma"]
+    trained = read_json(config.out / "trials/winner-seed_100/agent/agent.json")
+    assert (trained["sac"]["gamma"], trained["seed"]) == (winner.sac.gamma, 100)

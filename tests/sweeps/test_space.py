@@ -60,6 +60,14 @@ def test_an_arm_has_the_last_word() -> None:
     assert refined.config.refinement.queries == 6
 
 
+def test_what_an_arm_sets_inside_a_group_stays_out_of_the_next_arms_trials() -> None:
+    grid = {"refinement": ["conf/refinement/plan.yaml"], "arm": {"few": {"refinement.queries": 6}, "plan": {}}}
+    few, plan = (trial.config.refinement for trial in trials_of(sweep(grid)))
+    assert few is not None
+    assert plan is not None
+    assert (few.queries, plan.queries) == (6, 10)
+
+
 @pytest.mark.parametrize(
     ("arms", "message"),
     [
