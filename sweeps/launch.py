@@ -15,7 +15,7 @@ from typing import Any
 
 import ray
 
-from datamodules.errors import DataError
+from datamodules.errors import DataError, SettingsError
 from datamodules.results import read_json, write_json, write_result
 from sweeps.settings import SweepConfig
 from sweeps.slots import resources_of, run_list
@@ -33,7 +33,8 @@ def launch_sweep(sweep: SweepConfig, command: str) -> Path:
         SuiteError: a mistake in any trial's settings or too few slots, found before any work starts.
     """
     from lightning_modules.ray_session import ray_session
-    from sweeps.runs import Run
+    from lightning_modules.run_spool import SPOOL
+    from lightning_modules.runs import Run
 
     out = sweep.out
     if sweep.resume and not (out / SWEEP).exists():
@@ -49,7 +50,13 @@ def launch_sweep(sweep: SweepConfig, command: str) -> Path:
     work = bool(waiting) or sweep.search is not None
     with ray_session() if work else nullcontext():
         resources = resources_of(sweep, ray.cluster_resources()) if work else []
-        with Run(sweep.base.tracking.uri, sweep.name, sweep.name, before.get("run_id")) as run:
+        uri = sweep.base.tracking.uri
+        with Run(uri, sweep.name, sweep.name, before.get("run_id"), spool=out / SPOOL) as run:
+            if run.run_id is None:
+                raise SettingsError(
+                    f"the MLflow server {uri!r} does not answer, and a sweep's trials belong to a run there: start it, "
+                    "or use a local store as 'sqlite:///runs/mlflow.db'"
+                )
             if sweep.search is None:
                 found: dict[str, Any] = {}
             else:
