@@ -11,7 +11,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
@@ -45,6 +45,16 @@ LOST = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
 
 DIGEST_CHARACTERS = 36
 """as many as MLflow's database has room for"""
+VIEW = "sweep"
+"""name of the view that an address of MLflow's table asks for, as `?viewStateShareKey=sweep`"""
+SHOWN = (
+    "final/score",
+    "final/true_return",
+    "final/student_spearman_within_episode",
+    "cost/total_seconds",
+    "cost/teacher_queries",
+)
+"""metrics that the view has a column for"""
 LOADER = "lightning_modules.served_student"
 """the module by which MLflow loads a student: it needs this package, and nothing in the registry is executable"""
 
@@ -170,6 +180,16 @@ class Run:
         said = {key: str(value) for key, value in tags.items()}
         self._spool.send("student", name=name, folder=str(folder), place=place, pixels=pixels, tags=said)
 
+    def share_view(self, varied: Sequence[str]) -> None:
+        """Make the view VIEW of the experiment's table: grouped by these parameters, and the columns that count.
+
+        It is what the button "Share" of MLflow's page makes.
+        """
+        columns = [f"params.`{name}`" for name in varied] + [f"metrics.`{name}`" for name in SHOWN]
+        keys = [{"mode": "param", "groupByData": name} for name in varied]
+        groups = {"aggregateFunction": "average", "groupByKeys": keys} if varied else None
+        self._spool.send("view", value=json.dumps({"selectedColumns": columns, "groupBy": groups}))
+
     def _deliver(self, call: str, record: dict[str, Any]) -> None:
         """One record, as `Spool` keeps it, to the store."""
         if call == "begin":
@@ -200,6 +220,8 @@ class Run:
                 profile = json.dumps(record["profile"])
                 data = Dataset(record["name"], record["digest"], kind, source, profile=profile)
                 client.log_inputs(run_id, [DatasetInput(data, [InputTag(MLFLOW_DATASET_CONTEXT, "labels")])])
+            case "view":
+                client.set_experiment_tag(self.experiment_id, f"mlflow.sharedViewState.{VIEW}", record["value"])
             case "student":
                 self._deliver_student(run_id, record)
             case "end":

@@ -132,6 +132,7 @@ def _describe(
             **found,
         },
     )
+    run.share_view([key for key in varied if key not in ("task", "seed")])
     run.set_tags(
         {
             "stage": "sweep",

@@ -1,16 +1,8 @@
 """Runs against a real sqlite store, read back with MLflow's own client."""
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from urllib.request import urlopen
 
 import mlflow
 import pytest
@@ -20,6 +12,7 @@ from datamodules.errors import SettingsError
 from datamodules.manifest import read_manifest
 from lightning_modules import run_spool
 from lightning_modules.runs import PARAMETER_CHARACTERS, Run
+from tests.lightning_modules.servers import free_port, server
 from tests.lightning_modules.students import write_labels
 
 
@@ -84,41 +77,6 @@ def test_a_store_that_is_none_is_an_error_before_the_work_and_not_waited_for(uri
     with pytest.raises(SettingsError, match=r"the MLflow store '.*cannot be used"):
         Run(uri.format(folder=tmp_path), "question", "none", spool=tmp_path / "mlflow.spool").begin()
     assert not (tmp_path / "mlflow.spool").exists() or not (tmp_path / "mlflow.spool").read_text()
-
-
-@contextmanager
-def server(folder: Path, port: int) -> Iterator[str]:
-    """A real tracking server over a store that exists, in a process of its own."""
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
-    more = ["--artifacts-destination", f"{folder}/served", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    address = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen(
-        [*command, *more], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    try:
-        deadline = time.monotonic() + 200
-        while not answers(f"{address}/health"):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-        yield address
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def answers(address: str) -> bool:
-    try:
-        with urlopen(address, timeout=5) as reply:
-            return bool(reply.status == 200)
-    except OSError:
-        return False
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @pytest.mark.slow
