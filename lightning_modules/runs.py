@@ -35,6 +35,7 @@ from datamodules.storage import is_address
 from lightning_modules.run_spool import Spool
 
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # says at length that it makes tables
+logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # the spool tells of an outage, once
 log = logging.getLogger(__name__)
 
 PARAMETER_CHARACTERS = 500
