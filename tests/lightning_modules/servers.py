@@ -19,7 +19,11 @@ def server(folder: Path, port: int) -> Iterator[str]:
     more = ["--artifacts-destination", f"{folder}/served", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     address = f"http://127.0.0.1:{port}"
     process = subprocess.Popen(
-        [*command, *more], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        [*command, *more],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # processes that no test needs
     )
     try:
         deadline = time.monotonic() + 200
