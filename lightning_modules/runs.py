@@ -222,7 +222,8 @@ class Run:
                 data = Dataset(record["name"], record["digest"], kind, source, profile=profile)
                 client.log_inputs(run_id, [DatasetInput(data, [InputTag(MLFLOW_DATASET_CONTEXT, "labels")])])
             case "view":
-                client.set_experiment_tag(self.experiment_id, f"mlflow.sharedViewState.{VIEW}", record["value"])
+                experiment_id = client.get_run(run_id).info.experiment_id
+                client.set_experiment_tag(experiment_id, f"mlflow.sharedViewState.{VIEW}", record["value"])
             case "student":
                 self._deliver_student(run_id, record)
             case "end":
