@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningCLI
@@ -17,6 +17,9 @@ from lightning_modules.fit_callbacks import OnEpoch
 from lightning_modules.fit_cli import FitCLI
 from lightning_modules.fit_export import FitResult
 
+if TYPE_CHECKING:
+    from lightning_modules.runs import Run
+
 
 def fit_student(
     config: Path,
@@ -25,7 +28,7 @@ def fit_student(
     *,
     seed: int,
     report: Report,
-    mlflow_run: tuple[str, str] | None = None,
+    run: "Run | None" = None,
     prompts: Prompts | None = None,
     settings: Mapping[str, Any] | None = None,
     on_epoch: OnEpoch | None = None,
@@ -38,7 +41,7 @@ def fit_student(
         out: the student folder to make; run again with the same folder to go on where a fit was stopped.
         seed: of the first weights and the order of frames.
         report: called with batches done, batches in all, and the validation figures.
-        mlflow_run: (tracking URI, run id) of a run that the caller ends; without it nothing is logged.
+        run: in MLflow, which the caller begins and ends; without it nothing is logged.
         prompts: the reward to learn; the labels' task says it unless given.
         settings: settings that differ from the configuration's, as {"model": {"backbone": "resnet18"}}.
         on_epoch: called after each epoch with the share of the batches done and the validation's Spearman inside an
@@ -47,17 +50,16 @@ def fit_student(
     Raises:
         SuiteError: before any work, for an unknown backbone, missing labels or prompts, or a folder of another fit.
     """
-    tracking_uri, run_id = mlflow_run or (None, None)
     given: dict[str, Any] = {
         "config": str(config),
         **flatten(settings or {}),
         "seed_everything": seed,
         "data.labels": str(labels),
         "out": str(out),
-        "tracking_uri": tracking_uri,
+        "tracking_uri": None,
         **({} if prompts is None else {f"model.{name}": value for name, value in asdict(prompts).items()}),
     }
-    return FitCLI(["fit", *_arguments(given)], nullcontext(report), run_id, on_epoch=on_epoch).result
+    return FitCLI(["fit", *_arguments(given)], nullcontext(report), run, on_epoch=on_epoch).result
 
 
 def check_fit(config: Path, pixels: int, settings: Mapping[str, Any] | None = None) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from jsonargparse import ArgumentError
 from pytorch_lightning import Trainer
@@ -31,7 +31,10 @@ from lightning_modules.fit_callbacks import (
 from lightning_modules.fit_export import RESULT, FitResult, export_student, read_fit
 from lightning_modules.student_files import CARD
 from lightning_modules.student_module import MONITOR, StudentModule
-from lightning_modules.tracking import FitLogger, prompt_tags
+from lightning_modules.tracking import FitLogger, OwnRunLogger, prompt_tags
+
+if TYPE_CHECKING:
+    from lightning_modules.runs import Run
 
 SETTINGS, CONFIG, CHECKPOINTS = "fit.json", "config.yaml", "checkpoints"
 PLACES = {"config", "out", "tracking_uri", "experiment", "data.labels", "data.cache", "data.num_workers"}
@@ -66,7 +69,7 @@ class FitCLI(LightningCLI):
         self,
         arguments: Sequence[str],
         progress: AbstractContextManager[Report],
-        run_id: str | None = None,
+        run: "Run | None" = None,
         reading: AbstractContextManager[Report] = SILENT,
         on_epoch: OnEpoch | None = None,
     ) -> None:
@@ -75,11 +78,11 @@ class FitCLI(LightningCLI):
         Args:
             arguments: what a shell would pass.
             progress: entered when the fit begins.
-            run_id: an MLflow run of the caller's, in the store `--tracking_uri`.
+            run: an MLflow run of the caller's, in place of one of its own in the store `--tracking_uri`.
             reading: entered before that, where labels are read first.
             on_epoch: called after each epoch, as `fit_student` says.
         """
-        self._progress, self._run_id, self._reading = progress, run_id, reading
+        self._progress, self._run, self._reading = progress, run, reading
         self._logger: FitLogger | None = None
         self._clock = FitProgress(on_epoch)
         with quiet_lightning():
@@ -178,7 +181,8 @@ class FitCLI(LightningCLI):
         write_atomically(self.out / CONFIG, self._parser("fit").dump(self.config["fit"]).encode())
         if self._logger:
             logged = {name: value for name, value in settings.items() if name.startswith(LOGGED)}
-            self._logger.log_fit(logged, self._prompts, self.out / CONFIG)
+            data = zip(self.datamodule.labels, self.datamodule.manifests, strict=True)
+            self._logger.log_fit(logged, self._prompts, self.out / CONFIG, data)
 
     def _register(self) -> None:
         """Enter the finished student into MLflow's model registry, under its task and backbone."""
@@ -186,12 +190,14 @@ class FitCLI(LightningCLI):
             return
         tasks = "+".join(target.task for target in self.model.targets.all)
         about = {
+            "backbone": self.model.backbone,
             "seed": self._get(self.config, "seed_everything"),
             "labels": self.datamodule.digest,
             "fidelity": asdict(self.result.fidelity),
         }
         tags = {**flatten(about), **prompt_tags(self._prompts)}
-        self._logger.register(f"student-{tasks}-{self.model.backbone}", self.out, tags)
+        pixels = self.datamodule.task.render.frame_pixels
+        self._logger.register(f"student-{tasks}-{self.model.backbone}", self.out, pixels, tags)
 
     @property
     def _prompts(self) -> dict[str, Prompts]:
@@ -216,12 +222,14 @@ class FitCLI(LightningCLI):
             raise DataError(f"{self.out} holds another fit: {difference}; choose another --out, or remove that folder")
 
     def _make_logger(self) -> FitLogger | None:
+        if self._run is not None:
+            return FitLogger(self._run)
         tracking_uri = self._get(self.config, "tracking_uri")
         if not tracking_uri:
             return None
         tasks = "+".join(target.task for target in self.model.targets.all)
         name = f"{tasks} {self.model.backbone} seed {self._get(self.config, 'seed_everything')}"
-        return FitLogger(tracking_uri, self._get(self.config, "experiment"), name, self.out, self._run_id)
+        return OwnRunLogger(tracking_uri, self._get(self.config, "experiment"), name, self.out)
 
 
 def _beside(labels: str) -> Path:

@@ -19,7 +19,7 @@ from sweeps.audit_settings import PromptList, own_prompts
 from sweeps.settings import TrackingSettings
 
 if TYPE_CHECKING:
-    from sweeps.runs import Run
+    from lightning_modules.runs import Run
 
 PAGE = "audit.html"
 
@@ -105,7 +105,7 @@ def _content_of_candidate(each: AuditedCandidate) -> dict[str, Any]:
 def _run(tracking: TrackingSettings | None, task: str) -> "Run | nullcontext[None]":
     if tracking is None:
         return nullcontext()
-    from sweeps.runs import Run  # mlflow takes seconds to load
+    from lightning_modules.runs import Run  # mlflow takes seconds to load
 
     return Run(tracking.uri, tracking.experiment, f"{task} audit")
 

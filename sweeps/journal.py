@@ -9,7 +9,7 @@ from datamodules.differences import as_json, first_difference
 from datamodules.errors import DataError
 from datamodules.progress import Report
 from datamodules.results import read_json, write_json
-from sweeps.runs import Run
+from lightning_modules.runs import Run
 
 
 @dataclass(frozen=True)

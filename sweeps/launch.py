@@ -15,7 +15,7 @@ from typing import Any
 
 import ray
 
-from datamodules.errors import DataError
+from datamodules.errors import DataError, SettingsError
 from datamodules.results import read_json, write_json, write_result
 from sweeps.settings import SweepConfig
 from sweeps.slots import Machines, resources_of, run_list
@@ -33,7 +33,8 @@ def launch_sweep(sweep: SweepConfig, command: str) -> Path:
         SuiteError: a mistake in any trial's settings or too few slots, found before any work starts.
     """
     from lightning_modules.ray_session import ray_session
-    from sweeps.runs import Run
+    from lightning_modules.run_spool import SPOOL
+    from lightning_modules.runs import Run
 
     out = sweep.out
     if sweep.resume and not (out / SWEEP).exists():
@@ -52,7 +53,13 @@ def launch_sweep(sweep: SweepConfig, command: str) -> Path:
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]] if work else []
         for trial in (*waiting, *ends):
             resources_of(sweep, trial, machines)
-        with Run(sweep.base.tracking.uri, sweep.name, sweep.name, before.get("run_id")) as run:
+        uri = sweep.base.tracking.uri
+        with Run(uri, sweep.name, sweep.name, before.get("run_id"), spool=out / SPOOL) as run:
+            if run.run_id is None:
+                raise SettingsError(
+                    f"the MLflow server {uri!r} does not answer, and a sweep's trials belong to a run there: start it, "
+                    "or use a local store as 'sqlite:///runs/mlflow.db'"
+                )
             if sweep.search is None:
                 found: dict[str, Any] = {}
             else:
@@ -128,6 +135,7 @@ def _describe(
             **found,
         },
     )
+    run.share_view([key for key in varied if key not in ("task", "seed")])
     run.set_tags(
         {
             "stage": "sweep",

@@ -54,7 +54,7 @@ def conclude_sweep(result: Path) -> bool:
     missing = [trial for trial in files.trials if trial.status != FINISHED]
     for trial in missing:
         print(f"{trial.name}: {trial.status}{': ' * bool(trial.error)}{trial.error}", file=sys.stderr)
-    if mlflow := files.result.get("mlflow"):
+    if (mlflow := files.result.get("mlflow")) and mlflow["experiment_id"]:
         print(f"in MLflow: {address_of(mlflow['tracking_uri'], mlflow['experiment_id'])}", file=sys.stderr)
     return bool(missing)
 
@@ -66,8 +66,10 @@ def print_comparison(found: Comparison) -> None:
 
 
 def address_of(tracking_uri: str, experiment_id: str) -> str:
-    """Where a browser shows the runs of a sweep side by side."""
-    place = f"#/experiments/{experiment_id}"
+    """Where a browser shows the runs of a sweep side by side, grouped by what varies (`Run.share_view`)."""
+    from lightning_modules.runs import VIEW  # mlflow takes seconds to load
+
+    place = f"#/experiments/{experiment_id}/runs?viewStateShareKey={VIEW}"
     if tracking_uri.startswith("http"):
         return f"{tracking_uri.rstrip('/')}/{place}"
     return f"make ui STORE={tracking_uri}, then http://127.0.0.1:5000/{place}"

@@ -19,6 +19,8 @@ from datamodules.tasks import Task
 from lightning_modules.fit import check_fit, fit_student
 from lightning_modules.labelling import label_frames
 from lightning_modules.reward_function import check_spread_penalty
+from lightning_modules.run_spool import SPOOL
+from lightning_modules.runs import Run
 from lightning_modules.settings import TeacherSettings
 from lightning_modules.teacher import ClipTeacher, check_prompts, fetch_weights
 from rllib_envs.collect import collect_frames
@@ -35,7 +37,6 @@ from sweeps.figures import figures_of_trial
 from sweeps.journal import Journal, Made, Stage
 from sweeps.learning_speed import area_under_curve
 from sweeps.report import write_report
-from sweeps.runs import Run
 from sweeps.settings import EVALUATION_SEED, TrialConfig
 from sweeps.shared_stages import SharedStage, shared_stages
 from sweeps.statistics import mean_with_interval
@@ -52,7 +53,6 @@ AGENT_FIGURES = (
     "peak_memory_gib",
     "peak_gpu_memory_gib",
 )
-SPOOL = "mlflow.spool"
 UNITS = {
     "collect": "frames",
     "label": "frames",
@@ -95,6 +95,10 @@ def run_trial(
     tracking = config.tracking
     name = config.out.name if tracking.parent else f"{config.task.name} {config.reward} seed {config.seed}"
     shared = shared_stages(config.shared, config.out, stages)
+
+    def begun(run_id: str) -> None:
+        journal.run_id = run_id
+
     with (
         Run(
             tracking.uri,
@@ -103,10 +107,10 @@ def run_trial(
             journal.run_id,
             parent=tracking.parent,
             spool=config.out / SPOOL,
+            on_begin=begun,
         ) as run,
         ProgressDisplay({stage.name: UNITS[stage.name] for stage in stages} | {"report": UNITS["report"]}) as display,
     ):
-        journal.run_id = run.run_id
         _describe(run, config, command)
         for stage in stages:
             if stage not in unfinished:
@@ -186,7 +190,7 @@ def stages_of(config: TrialConfig, progress: Progress = lambda share, value: Non
             out / "student",
             seed=config.seed,
             report=report,
-            mlflow_run=(run.tracking_uri, run.run_id),
+            run=run,
             prompts=config.task.prompts,
             settings=config.fit,
             on_epoch=progress if config.last_stage == "fit" else None,
@@ -281,6 +285,9 @@ def _settings(config: TrialConfig) -> dict[str, Any]:
 def _conclude(config: TrialConfig, journal: Journal, run: Run, command: str) -> Path:
     """Write `result.json` and the page, and log both; result.json is written twice, because the page takes time too."""
     start = time.monotonic()
+    labels = config.out / "labels"
+    if journal.figures("label"):
+        run.log_data(str(labels), read_manifest(labels))  # a fit that another trial did has not named them here
     figures = _figures(config, journal, run, command)
     write_result(config.out, figures, _settings(config))
     page = write_report(config.out)
@@ -327,7 +334,7 @@ def _figures(config: TrialConfig, journal: Journal, run: Run, command: str) -> d
         "attempts": journal.attempts(),
         "shared": journal.shared(),
         "command": command,
-        "mlflow": {"tracking_uri": run.tracking_uri, "run_id": run.run_id},
+        "mlflow": _place_of(run),
     }
     if refinement := train.get("refinement"):
         figures["refinement"], figures["query_budget"] = refinement, refinement["query_budget"]
@@ -345,6 +352,12 @@ def _figures(config: TrialConfig, journal: Journal, run: Run, command: str) -> d
     if fit:
         figures["student"] = {**fit["fidelity"], "backbone": fit["backbone"], "parameters": fit["parameters"]}
     return figures
+
+
+def _place_of(run: Run) -> dict[str, Any]:
+    """Where the trial is recorded; `run_id` is None and `waiting` a file where the server has not been reached."""
+    waiting = run.deliver()
+    return {"tracking_uri": run.tracking_uri, "run_id": run.run_id, "waiting": waiting}
 
 
 def _final_measures(figures: Mapping[str, Any]) -> dict[str, float]:

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
+from lightning_modules.runs import STATUS_KILLED, end_run
 from sweeps.journal import Journal
-from sweeps.runs import STATUS_KILLED, end_run
 from sweeps.settings import SweepConfig
 from sweeps.space import TRIALS
 

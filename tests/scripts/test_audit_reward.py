@@ -95,7 +95,7 @@ def test_new_sentences_are_added_without_a_teacher_query(tmp_path: Path) -> None
     [
         (["--labels=nowhere"], "holds no finished data set"),
         (["--labels={labels}", "--seed=-1"], "seed is -1"),
-        (["--labels={labels}", "--tracking.uri=sqlite:////proc/none/mlflow.db"], "tracking.uri is"),
+        (["--labels={labels}", "--tracking.uri=sqlite:////proc/none/mlflow.db"], "the MLflow store 'sqlite"),
         (["--labels={labels}", "--prompts={folder}/unknown.yaml"], "no text embedding of 'a stick'"),
         (["--labels={labels}", "--prompts={folder}/bare.yaml"], "'bare' has no baseline, and alpha 1 needs one"),
     ],

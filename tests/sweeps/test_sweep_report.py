@@ -79,12 +79,16 @@ def test_the_end_of_a_sweep_names_what_failed_and_where_to_look(
     assert conclude_sweep(reported / "result.json")
     told = capsys.readouterr().err
     assert "task_reacher-reward_random-seed_2: failed: RuntimeError: out of memory" in told
-    assert "make ui STORE=sqlite:///x.db, then http://127.0.0.1:5000/#/experiments/7" in told
+    assert (
+        "make ui STORE=sqlite:///x.db, then http://127.0.0.1:5000/#/experiments/7/runs?viewStateShareKey=sweep" in told
+    )
     assert str(reported / "comparison.html") in told
 
 
 def test_a_server_is_addressed_itself() -> None:
-    assert address_of("http://tracking:5000/", "7") == "http://tracking:5000/#/experiments/7"
+    assert (
+        address_of("http://tracking:5000/", "7") == "http://tracking:5000/#/experiments/7/runs?viewStateShareKey=sweep"
+    )
 
 
 def test_either_a_sweep_or_trials_are_given(tmp_path: Path) -> None:

@@ -16,9 +16,11 @@ import pytest
 
 from datamodules.conf import read_conf
 from datamodules.errors import SettingsError
+from datamodules.manifest import read_manifest
 from rllib_envs.settings import PpoSettings, SacSettings
 from sweeps.settings import TrialConfig
 from sweeps.trial import check_trial, stages_of
+from tests.lightning_modules.servers import free_port, server
 
 SMALL = """
 task: {task}
@@ -153,6 +155,35 @@ def test_the_run_in_mlflow_holds_curve_parameters_figures_video_and_page(finishe
     assert {"report.html", "result.json", "figures", "video"} <= artifacts
     assert [item.path for item in client.list_artifacts(runs[0].info.run_id, "video")] == ["video/agent.mp4"]
     assert "student/student.html" in {item.path for item in client.list_artifacts(runs[0].info.run_id, "student")}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_trial_whose_server_is_away_is_done_and_delivers_all_when_it_is_back(tmp_path: Path) -> None:
+    config, port = settings(tmp_path), free_port()
+    away = ("--tracking.uri", f"http://127.0.0.1:{port}", "--last_stage", "fit", "--refinement", "null")
+    done = run(config, *away)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("MLflow does not answer") == 1
+    assert result_of(config)["mlflow"]["run_id"] is None
+    assert Path(result_of(config)["mlflow"]["waiting"]) == tmp_path / "trial/mlflow.spool"
+    assert "MLflow did not answer" in (tmp_path / "trial/report.html").read_text()
+    with server(tmp_path, port) as address:
+        again = run(config, *away)
+        assert again.returncode == 0, again.stderr
+        assert "fit: done before" in again.stderr
+        result, client = result_of(config), mlflow.MlflowClient(tracking_uri=address)
+        [found] = client.search_runs([client.get_experiment_by_name("tests").experiment_id])
+        assert result["mlflow"] == {"tracking_uri": address, "run_id": found.info.run_id, "waiting": None}
+        assert json.loads((tmp_path / "trial/trial.json").read_text())["run_id"] == found.info.run_id
+        assert found.info.status == "FINISHED"
+        assert not (tmp_path / "trial/mlflow.spool").exists()
+        epochs = json.loads((tmp_path / "trial/student/result.json").read_text())["epochs"]
+        assert len(client.get_metric_history(found.info.run_id, "student/validation_loss")) == epochs
+        [data] = found.inputs.dataset_inputs
+        assert data.dataset.digest == read_manifest(tmp_path / "trial/labels").digest[:36]
+        [version] = client.search_model_versions(f"run_id = '{found.info.run_id}'")
+        assert version.tags["labels"] == read_manifest(tmp_path / "trial/labels").digest
 
 
 @pytest.mark.slow

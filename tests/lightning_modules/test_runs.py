@@ -1,23 +1,19 @@
 """Runs against a real sqlite store, read back with MLflow's own client."""
 
-import os
-import signal
-import socket
-import subprocess
-import sys
+import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from urllib.request import urlopen
 
 import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
 
 from datamodules.errors import SettingsError
-from sweeps import run_spool
-from sweeps.runs import PARAMETER_CHARACTERS, Run
+from datamodules.manifest import read_manifest
+from lightning_modules import run_spool
+from lightning_modules.runs import PARAMETER_CHARACTERS, Run
+from tests.lightning_modules.servers import free_port, server
+from tests.lightning_modules.students import write_labels
 
 
 @pytest.fixture(scope="module")
@@ -70,44 +66,17 @@ def test_going_on_with_a_run_makes_no_second_one(store: str) -> None:
     assert len(client.search_runs([run.experiment_id])) == 1
 
 
-def test_a_server_that_does_not_answer_is_named() -> None:
+def test_a_server_that_does_not_answer_is_named_where_records_cannot_wait() -> None:
     with pytest.raises(SettingsError, match=r"http://127\.0\.0\.1:9'.*local store"):
-        Run("http://127.0.0.1:9", "question", "lost")
+        Run("http://127.0.0.1:9", "question", "lost").begin()
 
 
-@contextmanager
-def server(folder: Path, port: int) -> Iterator[str]:
-    """A real tracking server over a store that exists, in a process of its own."""
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
-    more = ["--artifacts-destination", f"{folder}/served", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    address = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen(
-        [*command, *more], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    try:
-        deadline = time.monotonic() + 200
-        while not answers(f"{address}/health"):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-        yield address
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def answers(address: str) -> bool:
-    try:
-        with urlopen(address, timeout=5) as reply:
-            return bool(reply.status == 200)
-    except OSError:
-        return False
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+@pytest.mark.parametrize("uri", ["nowhere://store", "sqlite:///{folder}/no_database.db", "sqlite:////proc/none/x.db"])
+def test_a_store_that_is_none_is_an_error_before_the_work_and_not_waited_for(uri: str, tmp_path: Path) -> None:
+    (tmp_path / "no_database.db").write_text("this is no database")
+    with pytest.raises(SettingsError, match=r"the MLflow store '.*cannot be used"):
+        Run(uri.format(folder=tmp_path), "question", "none", spool=tmp_path / "mlflow.spool").begin()
+    assert not (tmp_path / "mlflow.spool").exists() or not (tmp_path / "mlflow.spool").read_text()
 
 
 @pytest.mark.slow
@@ -119,6 +88,7 @@ def test_a_server_that_goes_away_stops_nothing_and_gets_its_records_later(
     note.write_text("kept")
     with server(folder, port) as address:
         run = Run(address, "spooled", "spooled", spool=spool)
+        run.begin()
         run.log_metrics({"eval/true_return": 1.0}, step=0)
         assert not spool.exists()
     with run:
@@ -127,7 +97,7 @@ def test_a_server_that_goes_away_stops_nothing_and_gets_its_records_later(
         run.log_settings({"sac": {"gamma": 0.9}})
         run.log_file(note, "notes")
         run.log_image("curve", b"png bytes")
-    assert len(spool.read_text().splitlines()) == 6  # the end, too
+    assert len(spool.read_text().splitlines()) == 7  # its begin and its end, too
     with server(folder, port) as address:
         with Run(address, "spooled", "spooled", run.run_id, spool=spool):
             assert not spool.exists()
@@ -141,6 +111,56 @@ def test_a_server_that_goes_away_stops_nothing_and_gets_its_records_later(
             "FINISHED",
         )
         assert {item.path for item in client.list_artifacts(run.run_id)} == {"notes", "figures"}
+
+
+@pytest.mark.slow
+def test_a_run_that_begins_while_the_server_is_away_is_made_when_it_is_there(
+    store: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(run_spool, "SECONDS_BETWEEN_TRIES", 0.0)
+    port, made, begun_at = free_port(), list[str](), time.time()
+    run = Run(f"http://127.0.0.1:{port}", "late", "late", spool=tmp_path / "out/mlflow.spool", on_begin=made.append)
+    run.begin()
+    run.log_metrics({"eval/true_return": 1.0}, step=0)
+    assert (run.run_id, made, run.deliver()) == (None, [], tmp_path / "out/mlflow.spool")
+    assert caplog.text.count("MLflow does not answer") == 1
+    before_the_server = time.time()
+    with server(folder, port) as address:
+        run.log_metrics({"eval/true_return": 2.0}, step=100)
+        assert run.deliver() is None
+        run.end("FINISHED")
+        [found] = mlflow.MlflowClient(tracking_uri=address).search_runs([run.experiment_id])
+        assert made == [run.run_id] == [found.info.run_id]
+        assert (found.info.run_name, found.info.status) == ("late", "FINISHED")
+        assert begun_at <= found.info.start_time / 1000 + 0.001 <= before_the_server
+        history = mlflow.MlflowClient(tracking_uri=address).get_metric_history(run.run_id, "eval/true_return")
+        assert [(point.step, point.value) for point in history] == [(0, 1.0), (100, 2.0)]
+
+
+def test_what_a_killed_process_could_not_deliver_is_delivered_by_the_next(store: str, tmp_path: Path) -> None:
+    spool, made = tmp_path / "mlflow.spool", list[str]()
+    spool.write_text(
+        '{"call": "begin", "time": 1000}\n{"call": "metrics", "values": {"loss": 0.5}, "time": 2000, "step": 7}\n'
+    )
+    with Run(store, "left", "left", spool=spool, on_begin=made.append) as run:
+        pass
+    [found] = mlflow.MlflowClient(tracking_uri=store).search_runs([run.experiment_id])
+    assert (made, found.info.start_time, found.info.status) == ([found.info.run_id], 1000, "FINISHED")
+    assert found.data.metrics == {"loss": 0.5}
+
+
+def test_labelled_data_is_an_input_of_the_run_once_with_its_digest(store: str, tmp_path: Path) -> None:
+    manifest = read_manifest(write_labels(tmp_path / "labels", episodes=2, steps=3))
+    with Run(store, "data", "data") as run:
+        for _ in range(2):
+            run.log_data(str(tmp_path / "labels"), manifest)
+    [data] = mlflow.MlflowClient(tracking_uri=store).get_run(run.run_id).inputs.dataset_inputs
+    assert data.dataset.name == "cartpole_swingup"
+    assert data.dataset.digest == manifest.digest[:36]
+    assert json.loads(data.dataset.profile) == {
+        **{"samples": 6, "digest": manifest.digest, "teacher_queries": 0, "teacher": "tiny/known"}
+    }
+    assert json.loads(data.dataset.source) == {"uri": str(tmp_path / "labels")}
 
 
 def test_a_record_that_the_store_refuses_is_an_error_once(store: str, tmp_path: Path) -> None:

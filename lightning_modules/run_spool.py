@@ -9,6 +9,8 @@ from typing import Any
 
 from datamodules.whole_files import plain_when_full
 
+SPOOL = "mlflow.spool"
+"""the usual name of that file"""
 SECONDS_BETWEEN_TRIES = 60.0
 """so that a store that is down costs a training a few seconds a minute at most"""
 log = logging.getLogger(__name__)
@@ -24,21 +26,31 @@ class Spool:
         """Args: path: where to keep them; what is there is delivered first. None: a record that is lost is an error."""
         self._path, self._deliver, self._is_lost = path, deliver, is_lost
         self._tried = -SECONDS_BETWEEN_TRIES
+        self._noted = False
+
+    @property
+    def keeps(self) -> bool:
+        """Whether there is a place for records that cannot be delivered."""
+        return self._path is not None
 
     def send(self, call: str, **arguments: Any) -> None:
         """Deliver a record now, or keep it."""
         if self._path is None:
             self._deliver(call, arguments)
             return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         with plain_when_full(self._path), self._path.open("a") as stream:
             stream.write(json.dumps({"call": call, **arguments}) + "\n")
         if time.monotonic() - self._tried >= SECONDS_BETWEEN_TRIES:
             self.flush()
 
-    def flush(self) -> bool:
-        """Deliver what was kept; returns whether nothing is left. A record that the store refuses is an error, once."""
+    def flush(self) -> Path | None:
+        """Deliver what was kept; returns its file if something is left.
+
+        A record that the store refuses is an error, once.
+        """
         if self._path is None or not self._path.exists():
-            return True
+            return None
         lines = self._path.read_text().splitlines(keepends=True)
         while lines:
             record = json.loads(lines[0])
@@ -50,13 +62,17 @@ class Spool:
                 if not lost:
                     raise
                 self._note(error)
-                return False
+                return self._path
             del lines[0]
         self._path.unlink()
-        self._tried = -SECONDS_BETWEEN_TRIES
-        return True
+        self._tried, self._noted = -SECONDS_BETWEEN_TRIES, False
+        return None
 
     def _note(self, error: Exception) -> None:
+        """Warn, once an outage."""
         self._tried = time.monotonic()
+        if self._noted:
+            return
+        self._noted = True
         reason = (str(error) or type(error).__name__).splitlines()[0]
         log.warning(f"MLflow does not answer ({reason}): its records wait in {self._path}, and the work goes on")
