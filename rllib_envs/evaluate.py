@@ -13,6 +13,7 @@ import numpy as np
 from datamodules.errors import SettingsError
 from datamodules.progress import Report, progress_bar, silent
 from datamodules.results import write_result
+from datamodules.tasks import Task
 from lightning_modules.reward_function import RewardFunction
 from lightning_modules.settings import TeacherSettings
 from rllib_envs import video
@@ -71,6 +72,7 @@ def evaluate_agent(
     *,
     student: Path | None = None,
     teacher: TeacherSettings | None = None,
+    chance: Sequence[float] | None = None,
 ) -> EvaluationResult:
     """Play one episode a seed, record the first one, and write `result.json` and `agent.mp4`.
 
@@ -81,6 +83,7 @@ def evaluate_agent(
         report: called with the episodes done and to do.
         student: folder of a student that scores the same episodes, whatever the agent was trained on.
         teacher: a teacher that does; each decision is a query.
+        chance: `random_policy_returns` of the agent's task from the first seed on, where they are known already.
 
     Raises:
         DataError: the folder holds no agent, or a student is missing or does not fit.
@@ -101,7 +104,8 @@ def evaluate_agent(
         report(1, total, "one episode filmed")
         returns = Returns(first.episodes + _play_others(agent, card, reward, seeds[1:], judges).episodes)
         report(len(seeds), total, "agent played")
-        chance = _play_randomly(card, range(seeds[0], seeds[0] + RANDOM_EPISODES))
+        if chance is None:
+            chance = random_policy_returns(card.task, seeds[0])
     report(total, total, "random policy played")
     scores = [normalised_score(card.task, value) for value in returns.true]
     successes = [is_success(card.task, episode) for episode in returns.episodes]
@@ -112,7 +116,7 @@ def evaluate_agent(
         teacher_returns=returns.judged(TEACHER) if teacher else None,
         scores=[score for score in scores if score is not None] or None,
         successes=[success for success in successes if success is not None] or None,
-        random_returns=chance.true,
+        random_returns=list(chance),
         seeds=list(seeds),
         teacher_queries=sum(judge.queries for judge in judges.values()) + _asked_by_reward(card, returns),
         overoptimisation={} if card.reward == "true" else overoptimisation_of(curve),
@@ -121,6 +125,15 @@ def evaluate_agent(
     asked = {"agent": str(agent), "seeds": list(seeds), "student": student and str(student), "teacher": teacher}
     write_result(out, asdict(result), asked)
     return result
+
+
+def random_policy_returns(task: Task, first_seed: int) -> list[float]:
+    """True returns of the random policy on RANDOM_EPISODES seeds from the first one on; no frame is drawn."""
+    seeds = range(first_seed, first_seed + RANDOM_EPISODES)
+    environment = RewardVectorEnv(task, MOST_SIDE_BY_SIDE, None)
+    returns = play_episodes(environment, random_policy(environment, first_seed), seeds)
+    environment.close()
+    return returns.true
 
 
 def evaluate_folder(
@@ -183,14 +196,6 @@ def charts_of(card: AgentCard, episode: PlayedEpisode) -> list[video.Chart]:
         curves = [video.Curve(name, CURVE_COLOURS.get(name, video.MUTED), values) for name, values in said.items()]
         charts.append(video.Chart("learned reward, a decision", curves))
     return charts
-
-
-def _play_randomly(card: AgentCard, seeds: Sequence[int]) -> Returns:
-    # Under the same rules as the agent, but nothing has to be drawn for it.
-    environment = RewardVectorEnv(card.task, min(len(seeds), MOST_SIDE_BY_SIDE), None)
-    returns = play_episodes(environment, random_policy(environment, seeds[0]), seeds)
-    environment.close()
-    return returns
 
 
 def _policy(agent: Path, card: AgentCard, environment: RewardVectorEnv) -> Policy:

@@ -3,6 +3,7 @@
     shared/frames-0a1b2c3d4e5f/         what a stage made; every trial that needs it links to it
     shared/frames-0a1b2c3d4e5f.json     its figures and seconds, written when it is finished
     shared/frames-0a1b2c3d4e5f.lock     locked while a trial makes it
+    shared/random-0a1b2c3d4e5f.json     returns of a task's random policy
 
 A trial that is killed over it lets go of the lock, and the next one goes on from where it was.
 """
@@ -83,6 +84,31 @@ def shared_stages(root: Path | None, trial: Path, stages: Sequence[Stage]) -> di
         if place.is_symlink() or not place.exists():
             shared[stage.name] = SharedStage(root, f"{stage.folder}-{above[:DIGEST_CHARACTERS]}")
     return shared
+
+
+def shared_numbers(
+    root: Path | None,
+    name: str,
+    inputs: Mapping[str, Any],
+    make: Callable[[], list[float]],
+    waiting: Callable[[], None],
+) -> list[float]:
+    """What `make` returns, made once for equal inputs; `waiting` is called while another trial does.
+
+    Without a root nothing is shared.
+    """
+    if root is None:
+        return make()
+    root.mkdir(parents=True, exist_ok=True)
+    path = root / f"{name}-{_digest('', name, inputs)[:DIGEST_CHARACTERS]}.json"
+    while (lock := try_lock(path.with_suffix(".lock"))) is None:
+        waiting()
+        time.sleep(POLL_SECONDS)
+    with lock:
+        if not path.exists():
+            write_json(path, {"inputs": inputs, "numbers": make()})
+    numbers: list[float] = read_json(path)["numbers"]
+    return numbers
 
 
 def _digest(above: str, name: str, inputs: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ from lightning_modules.runs import Run
 from lightning_modules.settings import TeacherSettings
 from lightning_modules.teacher import ClipTeacher, check_prompts, fetch_weights
 from rllib_envs.collect import collect_frames
-from rllib_envs.evaluate import evaluate_agent
+from rllib_envs.evaluate import evaluate_agent, random_policy_returns
 from rllib_envs.evaluations import EVALUATIONS, read_evaluations
 from rllib_envs.gl import require_gl
 from rllib_envs.refinement_check import check_strategy
@@ -38,7 +38,7 @@ from sweeps.journal import Journal, Made, Stage
 from sweeps.learning_speed import area_under_curve
 from sweeps.report import write_report
 from sweeps.settings import EVALUATION_SEED, TrialConfig
-from sweeps.shared_stages import SharedStage, shared_stages
+from sweeps.shared_stages import SharedStage, shared_numbers, shared_stages
 from sweeps.statistics import mean_with_interval
 from sweeps.student_page import write_student_page
 
@@ -226,7 +226,14 @@ def stages_of(config: TrialConfig, progress: Progress = lambda share, value: Non
 
     def evaluate(report: Report, run: Run) -> dict[str, Any]:
         seeds = range(EVALUATION_SEED, EVALUATION_SEED + config.evaluation_episodes)
-        return asdict(evaluate_agent(out / "agent", seeds, out / "evaluation", report, teacher=judge))
+        chance = shared_numbers(
+            config.shared,
+            "random",
+            {"task": seen, "first_seed": EVALUATION_SEED},
+            lambda: random_policy_returns(config.task, EVALUATION_SEED),
+            lambda: report(0, 1, "another trial plays the random policy"),
+        )
+        return asdict(evaluate_agent(out / "agent", seeds, out / "evaluation", report, teacher=judge, chance=chance))
 
     seed = {"seed": config.seed}
     varied = {"fit": config.fit} if config.fit else {}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sweeps.journal import Made, Stage
-from sweeps.shared_stages import SharedStage, shared_stages
+from sweeps.shared_stages import SharedStage, shared_numbers, shared_stages
 
 
 def no_work(*_: object) -> dict[str, Any]:
@@ -103,3 +103,17 @@ def test_a_folder_that_was_emptied_is_made_again(tmp_path: Path) -> None:
     (tmp_path / "shared/frames-0/file").unlink()
     shared.make(collect, tmp_path / "one", work, pytest.fail)
     assert calls == ["made", "made"]
+
+
+def test_numbers_are_made_once_for_equal_inputs(tmp_path: Path) -> None:
+    made: list[int] = []
+
+    def make() -> list[float]:
+        made.append(1)
+        return [1.5, float(len(made))]
+
+    def numbers(root: Path | None, seed: int) -> list[float]:
+        return shared_numbers(root, "random", {"seed": seed}, make, lambda: None)
+
+    assert [numbers(tmp_path / "shared", seed) for seed in (0, 0, 1, 0)] == [[1.5, 1], [1.5, 1], [1.5, 2], [1.5, 1]]
+    assert [numbers(None, 0), numbers(None, 0)] == [[1.5, 3], [1.5, 4]]
