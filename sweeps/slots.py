@@ -28,6 +28,7 @@ STOP, LOG, TUNE = "stop", "log.txt", "tune"
 SECONDS_BETWEEN_LOOKS = 1.0
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 HELP = "slots, so the trial could never start; ask for fewer, or join a larger cluster with RAY_ADDRESS"
+BEFORE_THE_END = 99.0
 VALUE, PERCENT = "value", "percent"
 """what a trial of a search reports: the figure to raise, and how much of the trial is done"""
 
@@ -264,8 +265,12 @@ def _nothing(share: float, value: float) -> None:
 
 
 def _report(share: float, value: float) -> None:
-    """Tell Ray Tune how far a trial is and how well it does; Tune may end it here."""
-    tune.report({VALUE: finite(value), PERCENT: 100 * share, "status": "ended early", "error": ""})
+    """Tell Ray Tune how far a trial is and how well it does; Tune may end it here.
+
+    A trial that says so is never at its end: a rung of ASHA may lie at 100, and would leave it without its evaluation.
+    """
+    percent = min(100 * share, BEFORE_THE_END)
+    tune.report({VALUE: finite(value), PERCENT: percent, "status": "ended early", "error": ""})
 
 
 def _final(result: Path) -> dict[str, float]:
