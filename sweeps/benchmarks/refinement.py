@@ -118,8 +118,8 @@ def _relabelled(task: Task, student: Path, states: NDArray[np.float64], count: i
         visited.write(rows, Visits(states[few], frames[few], column[:, 0]), version=0)
     reward = StudentReward.load(student)
     reward(frames[:256])  # the first call also chooses the runtime
-    start = time.perf_counter()
+    begun = time.perf_counter()
     relabel(replay, visited, reward, 1, draw)
-    taken = time.perf_counter() - start
+    taken = time.perf_counter() - begun
     draw.close()
     return taken * FULL / count
