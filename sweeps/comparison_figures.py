@@ -45,7 +45,7 @@ def _queries(found: Comparison, look: pictures.Look) -> dict[str, plots.Drawing]
     drawings = {}
     for task in found.files.tasks:
         curves = [
-            pictures.ErrorCurve(each.arm.name, [one.queries for one in looks], [one.error for one in looks])
+            pictures.ArmCurve(each.arm.name, [one.queries for one in looks], [one.error for one in looks])
             for each in refined
             if (looks := each.looks.get(task))
         ]

@@ -22,7 +22,7 @@ MARKERS = "osD^vPX*"
 
 @dataclass(frozen=True)
 class ArmCurve:
-    """One arm's learning curve: a mean over seeds with its interval at each evaluation."""
+    """One arm's curve over agent steps or teacher queries: a mean over seeds with its interval at each point."""
 
     label: str
     steps: Sequence[float]
@@ -79,16 +79,8 @@ def arm_curves(
                 style = (0, (1, 2)) if name == "threshold" else (0, (4, 2))
                 axes.axhline(level, color=SOFT, linewidth=1.1, linestyle=style, label=name)
         for curve in curves:
-            low, high = [each.low for each in curve.heights], [each.high for each in curve.heights]
-            axes.fill_between(curve.steps, low, high, color=look.colour(curve.label), alpha=0.16, linewidth=0)
-            axes.plot(
-                curve.steps,
-                [each.value for each in curve.heights],
-                marker=look.marker(curve.label),
-                markersize=3.5,
-                label=curve.label,
-                **look.line(curve.label),
-            )
+            _band(axes, curve, look)
+            _line(axes, curve, look)
         axes.set_title(title)
         axes.set_xlabel("agent steps")
         axes.set_xlim(left=0)
@@ -116,32 +108,15 @@ def arm_dots(title: str, arms: Sequence[ArmDots], look: Look) -> Drawing:
         return Drawing(figure)
 
 
-@dataclass(frozen=True)
-class ErrorCurve:
-    """One arm's error on what its agent visits, over the questions that the teacher had answered."""
-
-    label: str
-    queries: Sequence[float]
-    errors: Sequence[Estimate]
-
-
-def query_curves(title: str, curves: Sequence[ErrorCurve], baseline: str, look: Look) -> Drawing:
+def query_curves(title: str, curves: Sequence[ArmCurve], baseline: str, look: Look) -> Drawing:
     """Error over teacher queries, a line an arm, that of the baseline with its interval."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 3.5))
         axes: Axes = figure.subplots()
         for curve in curves:
             if curve.label == baseline:
-                low, high = [each.low for each in curve.errors], [each.high for each in curve.errors]
-                axes.fill_between(curve.queries, low, high, color=look.colour(curve.label), alpha=0.25, linewidth=0)
-            axes.plot(
-                curve.queries,
-                [each.value for each in curve.errors],
-                marker=look.marker(curve.label),
-                markersize=4,
-                label=curve.label,
-                **look.line(curve.label),
-            )
+                _band(axes, curve, look)
+            _line(axes, curve, look)
         axes.set_title(title)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -237,6 +212,22 @@ def stacked_seconds(arms: Mapping[str, Mapping[str, float]], xlabel: str) -> Dra
         axes.set_xlabel(xlabel)
         _legend(figure, axes)
         return Drawing(figure)
+
+
+def _band(axes: Axes, curve: ArmCurve, look: Look) -> None:
+    low, high = [each.low for each in curve.heights], [each.high for each in curve.heights]
+    axes.fill_between(curve.steps, low, high, color=look.colour(curve.label), alpha=0.16, linewidth=0)
+
+
+def _line(axes: Axes, curve: ArmCurve, look: Look) -> None:
+    axes.plot(
+        curve.steps,
+        [each.value for each in curve.heights],
+        marker=look.marker(curve.label),
+        markersize=3.5,
+        label=curve.label,
+        **look.line(curve.label),
+    )
 
 
 def _title(figure: Figure, title: str) -> None:

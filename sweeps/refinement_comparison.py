@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,7 @@ class RefinedArm:
     """of the students at the end, over all tasks; None where nothing was audited"""
 
 
+@lru_cache(maxsize=1)  # the gate, the words, the table and the pictures all ask
 def refined_arms(found: Comparison) -> list[RefinedArm]:
     """The arms with refinements, in the order of the grid; none where no student was refined."""
     generator = np.random.default_rng(0)
