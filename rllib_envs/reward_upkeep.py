@@ -17,6 +17,7 @@ from rllib_envs.relabelling import relabel
 from rllib_envs.reward_env import RewardVectorEnv
 from rllib_envs.sac import Sac
 from rllib_envs.sac_env_runner import Reward
+from rllib_envs.threads import torch_threads
 from rllib_envs.visits import StateDrawer, Visited, Visits
 
 if TYPE_CHECKING:
@@ -27,7 +28,14 @@ class RewardUpkeep:
     """Called between training steps; knows when something is to be done."""
 
     def __init__(
-        self, card: AgentCard, out: Path, algorithm: Sac, environment: RewardVectorEnv, refinements: int
+        self,
+        card: AgentCard,
+        out: Path,
+        algorithm: Sac,
+        environment: RewardVectorEnv,
+        refinements: int,
+        *,
+        threads: int,
     ) -> None:
         """Hand the reward that the agent had before a stop to the algorithm and to the environment that evaluates.
 
@@ -37,36 +45,30 @@ class RewardUpkeep:
             algorithm: what trains it.
             environment: what evaluates it.
             refinements: how many were made before the stop.
+            threads: of torch while a student is refined and transitions are rewarded again.
         """
         assert card.teacher is not None, "check_refinement comes first"
         assert algorithm.visited is not None, "the environments keep visits where there is a refinement"
         self._card, self._out, self._algorithm, self._environment = card, out, algorithm, environment
+        self._threads = threads
         self._visited: Visited = algorithm.visited
         self._drawer = StateDrawer(card.task)
         self._refiner = Refiner(card, out, self._drawer, partial(load_teacher, card.teacher))
         self._reward: RewardFunction | None = None
         self._last = read_record(out, refinements)
         if algorithm.reward_version:
-            self._publish(algorithm.reward_version)
+            with torch_threads(threads):
+                self._publish(algorithm.reward_version)
 
     def after(self, steps: int, progress: "Progress") -> bool:
         """Refine if it is time, reward stale transitions again; returns whether a refinement was made."""
-        due = self._refiner.due(steps, progress.refinements)
-        if due:
-            start = time.perf_counter()
-            number, version = progress.refinements + 1, self._algorithm.reward_version
-            record = self._refiner.refine(number, version, steps, self._some_visits(progress, number))
-            progress.refinements = number
-            progress.refined_at, self._last = steps, record
-            if record.accepted:
-                self._publish(number)
-            progress.refine += time.perf_counter() - start
-        if self._reward is not None:  # env runners in other processes are a call behind with what they heard of it
-            start = time.perf_counter()
-            version = self._algorithm.reward_version
-            relabel(self._algorithm.replay, self._visited, self._reward, version, self._drawer)
-            progress.relabel += time.perf_counter() - start
-        return due
+        if not self._refiner.due(steps, progress.refinements):
+            self._relabel(progress)  # env runners in other processes are a call behind with what they heard of a reward
+            return False
+        with torch_threads(self._threads):  # all else waits
+            self._refine(steps, progress)
+            self._relabel(progress)
+        return True
 
     @property
     def exploited(self) -> bool:
@@ -89,6 +91,24 @@ class RewardUpkeep:
     def close(self) -> None:
         """Give back the simulator that draws."""
         self._drawer.close()
+
+    def _refine(self, steps: int, progress: "Progress") -> None:
+        start = time.perf_counter()
+        number, version = progress.refinements + 1, self._algorithm.reward_version
+        record = self._refiner.refine(number, version, steps, self._some_visits(progress, number))
+        progress.refinements = number
+        progress.refined_at, self._last = steps, record
+        if record.accepted:
+            self._publish(number)
+        progress.refine += time.perf_counter() - start
+
+    def _relabel(self, progress: "Progress") -> None:
+        if self._reward is None:
+            return
+        start = time.perf_counter()
+        version = self._algorithm.reward_version
+        relabel(self._algorithm.replay, self._visited, self._reward, version, self._drawer)
+        progress.relabel += time.perf_counter() - start
 
     def _publish(self, version: int) -> None:
         """Reward all environments with a version of the student; env runners that are replaced later, too."""

@@ -11,11 +11,11 @@ simulators. Measured on 2 busy cores: a critic's layer took 0.7 ms on one thread
 
 
 @contextmanager
-def torch_threads(count: int = THREADS) -> Iterator[None]:
-    """Run the block with this many torch threads, and give the process its own number back."""
+def torch_threads(count: int = THREADS) -> Iterator[int]:
+    """Run the block, which is told the process's own number, with this many torch threads; then that number is back."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
-        yield
+        yield before
     finally:
         torch.set_num_threads(before)

@@ -87,8 +87,8 @@ def train_agent(
     from lightning_modules.ray_session import ray_session
     from rllib_envs.training import Training
 
-    with torch_threads(), ray_session():
-        training = Training(card, out)
+    with torch_threads() as own, ray_session():
+        training = Training(card, out, own)
         try:
             result = training.run(report, on_evaluation)
         finally:

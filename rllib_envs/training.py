@@ -39,8 +39,14 @@ EVALUATIONS, PROGRESS = "evaluations.jsonl", "progress.json"
 class Training:
     """One agent on its way: the algorithm, the environment that evaluates it, and what both have cost so far."""
 
-    def __init__(self, card: AgentCard, out: Path) -> None:
-        """Start, or take up the last checkpoint in `out`."""
+    def __init__(self, card: AgentCard, out: Path, threads: int) -> None:
+        """Start, or take up the last checkpoint in `out`.
+
+        Args:
+            card: the agent's.
+            out: its folder.
+            threads: of torch while its student is refined, and the rest waits.
+        """
         self._card, self._out = card, out
         checkpoint = latest_checkpoint(out)
         self._progress = Progress() if checkpoint is None else Progress(**read_json(checkpoint / PROGRESS))
@@ -58,7 +64,7 @@ class Training:
         if card.refinement is not None:
             made = self._progress.refinements
             assert isinstance(self._algorithm, Sac), "check_refinement comes first"
-            self._upkeep = RewardUpkeep(card, out, self._algorithm, self._environment, made)
+            self._upkeep = RewardUpkeep(card, out, self._algorithm, self._environment, made, threads=threads)
         self._costs_before = replace(self._progress)
         self._start = self._last_checkpoint = time.perf_counter()
 

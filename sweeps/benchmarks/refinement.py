@@ -27,7 +27,6 @@ from rllib_envs.refinement_settings import RefinementSettings
 from rllib_envs.relabelling import relabel
 from rllib_envs.replay import ReplayBuffer, Transitions
 from rllib_envs.settings import CollectSettings, SacSettings
-from rllib_envs.threads import torch_threads
 from rllib_envs.train import train_agent
 from rllib_envs.visits import FRAME_BYTES, STATES, StateDrawer, Visited, Visits
 
@@ -48,7 +47,7 @@ DISTINCT = 2_000
 def measure() -> dict[str, Any]:
     """Seconds of a look and of relabelling, and their share of the planned training's."""
     task = read_conf(Task, TASK)
-    with tempfile.TemporaryDirectory() as folder, progress_bar("refinement", "parts") as report, torch_threads():
+    with tempfile.TemporaryDirectory() as folder, progress_bar("refinement", "parts") as report:
         out = Path(folder)
         student = _fitted(task, out, report)
         training = _trained(task, student, out, report)

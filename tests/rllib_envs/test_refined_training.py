@@ -14,6 +14,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+import rllib_envs.reward_upkeep
 import rllib_envs.training
 from datamodules.errors import DataError
 from datamodules.labelled_set import LabelledSet
@@ -26,6 +27,8 @@ from rllib_envs.agent_reward import check_reward
 from rllib_envs.checkpoints import latest_checkpoint
 from rllib_envs.evaluate import evaluate_agent
 from rllib_envs.refinement_records import latest_student, read_records
+from rllib_envs.relabelling import relabel
+from rllib_envs.threads import torch_threads
 from rllib_envs.train import train_agent
 from rllib_envs.visits import StateDrawer
 from tests.rllib_envs.refinable import SAC, TASK, refinable
@@ -77,10 +80,20 @@ def rewards_in_replay(checkpoint: Path) -> tuple[NDArray[np.float32], NDArray[np
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_running")
 def test_a_training_with_refinements_ends_with_every_transition_rewarded_by_the_last_student(
-    card: AgentCard, tmp_path: Path
+    card: AgentCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    threads = []
+
+    def relabel_and_note(*arguments: Any) -> int:
+        threads.append(torch.get_num_threads())
+        return relabel(*arguments)
+
+    monkeypatch.setattr(rllib_envs.reward_upkeep, "relabel", relabel_and_note)
     small = replace(card, learning=replace(SAC, replay_capacity=900))  # the ring wraps before the third refinement
-    result = train(small, tmp_path)
+    with torch_threads(3):
+        result = train(small, tmp_path)
+    assert threads[0] == 3  # the process's own: the training waits for the first student
+    assert set(threads[1:]) == {1, 3}
     records = list(read_records(tmp_path))
     assert [record.number for record in records] == [1, 2, 3]
     assert all(record.accepted for record in records)

@@ -7,7 +7,9 @@ from rllib_envs.threads import torch_threads
 
 
 def fail_with_threads(count: int) -> None:
-    with torch_threads(count):
+    before = torch.get_num_threads()
+    with torch_threads(count) as own:
+        assert own == before
         assert torch.get_num_threads() == count
         raise RuntimeError("stop")
 
