@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 from datamodules.whole_files import plain_when_full
@@ -20,13 +21,17 @@ Deliver = Callable[[str, dict[str, Any]], None]
 
 
 class Spool:
-    """Delivers records, or keeps those that cannot be delivered and all that come after them, in order."""
+    """Delivers records, or keeps those that cannot be delivered and all that come after them, in order.
+
+    Any thread may send.
+    """
 
     def __init__(self, path: Path | None, deliver: Deliver, is_lost: Callable[[Exception], bool]) -> None:
         """Args: path: where to keep them; what is there is delivered first. None: a record that is lost is an error."""
         self._path, self._deliver, self._is_lost = path, deliver, is_lost
         self._tried = -SECONDS_BETWEEN_TRIES
         self._noted = False
+        self._lock = RLock()
 
     @property
     def keeps(self) -> bool:
@@ -35,6 +40,10 @@ class Spool:
 
     def send(self, call: str, **arguments: Any) -> None:
         """Deliver a record now, or keep it."""
+        with self._lock:
+            self._send(call, arguments)
+
+    def _send(self, call: str, arguments: dict[str, Any]) -> None:
         if self._path is None:
             self._deliver(call, arguments)
             return
@@ -49,6 +58,10 @@ class Spool:
 
         A record that the store refuses is an error, once.
         """
+        with self._lock:
+            return self._flush()
+
+    def _flush(self) -> Path | None:
         if self._path is None or not self._path.exists():
             return None
         lines = self._path.read_text().splitlines(keepends=True)

@@ -1,7 +1,7 @@
-"""Runs in MLflow: the one vocabulary of parameters, metrics and tags, and the only file that imports mlflow.
+"""Runs in MLflow: the one vocabulary of parameters, metrics and tags.
 
 Metric names: `eval/...` are curves over agent steps, `final/...` the figures a table compares, `student/...` the
-student's fidelity, `cost/...` seconds and teacher queries.
+student's fidelity, `cost/...` seconds and teacher queries, `system/...` how busy the machine is.
 """
 
 import base64
@@ -33,6 +33,7 @@ from datamodules.errors import SettingsError, StoppedError
 from datamodules.manifest import Manifest
 from datamodules.storage import is_address
 from lightning_modules.run_spool import Spool
+from lightning_modules.system_metrics import SystemMetrics
 
 logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # says at length that it makes tables
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # the spool tells of an outage, once
@@ -106,18 +107,25 @@ class Run:
             raise self._unusable(error) from error
         self._spool = Spool(spool, self._deliver, self._may_return)
         self._begun = False
+        self._began_at = 0  # milliseconds since 1970
+        self._system: SystemMetrics | None = None
 
     def begin(self) -> None:
-        """Make the run, or go on with it; a server that does not answer is left for later where there is a spool.
+        """Make the run, or go on with it, and watch the machine; a server that is away is left for later with a spool.
 
         Raises:
             SettingsError: the store cannot be used, or does not answer and there is no spool.
         """
         self._spool.send("begin", time=_milliseconds())
         self._begun = True
+        if self._system is None:
+            self._system = SystemMetrics(self._log_system)
 
     def end(self, status: str) -> None:
         """End the run."""
+        if self._system is not None:
+            self._system.stop()
+            self._system = None
         self._spool.send("end", status=status, time=_milliseconds())
         self.deliver()
 
@@ -191,6 +199,9 @@ class Run:
         groups = {"aggregateFunction": "average", "groupByKeys": keys} if varied else None
         self._spool.send("view", value=json.dumps({"selectedColumns": columns, "groupBy": groups}))
 
+    def _log_system(self, sample: Mapping[str, float]) -> None:
+        self._spool.send("system", values=sample, time=_milliseconds())
+
     def _deliver(self, call: str, record: dict[str, Any]) -> None:
         """One record, as `Spool` keeps it, to the store."""
         if call == "begin":
@@ -199,8 +210,9 @@ class Run:
         client, run_id = self._client, self.run_id
         assert run_id is not None, "the record of its begin is delivered before all others"
         match call:
-            case "metrics":
-                at, step = record["time"], record["step"]
+            case "metrics" | "system":
+                at = record["time"]
+                step = record["step"] if call == "metrics" else (at - self._began_at) // 1000
                 client.log_batch(run_id, metrics=[Metric(k, v, at, step) for k, v in record["values"].items()])
             case "parameters":
                 client.log_batch(run_id, params=[Param(k, v) for k, v in record["values"].items()])
@@ -240,6 +252,7 @@ class Run:
             )
             if self.run_id is not None:
                 client.update_run(self.run_id, status=STATUS_RUNNING)
+                self._began_at = client.get_run(self.run_id).info.start_time
                 return
             tags = {MLFLOW_PARENT_RUN_ID: self._parent} if self._parent else None
             made = client.create_run(self.experiment_id, start_time=at, run_name=self._name, tags=tags)
@@ -247,7 +260,7 @@ class Run:
             if self._may_return(error):
                 raise
             raise self._unusable(error) from error
-        self.run_id = made.info.run_id
+        self.run_id, self._began_at = made.info.run_id, at
         self._on_begin(made.info.run_id)
 
     def _deliver_student(self, run_id: str, record: dict[str, Any]) -> None:

@@ -5,12 +5,13 @@ import time
 from pathlib import Path
 
 import mlflow
+import psutil
 import pytest
 from mlflow.exceptions import MlflowException
 
 from datamodules.errors import SettingsError
 from datamodules.manifest import read_manifest
-from lightning_modules import run_spool
+from lightning_modules import run_spool, system_metrics
 from lightning_modules.runs import PARAMETER_CHARACTERS, Run
 from tests.lightning_modules.servers import free_port, server
 from tests.lightning_modules.students import write_labels
@@ -97,7 +98,9 @@ def test_a_server_that_goes_away_stops_nothing_and_gets_its_records_later(
         run.log_settings({"sac": {"gamma": 0.9}})
         run.log_file(note, "notes")
         run.log_image("curve", b"png bytes")
-    assert len(spool.read_text().splitlines()) == 7  # its begin and its end, too
+    waiting = [json.loads(line)["call"] for line in spool.read_text().splitlines()]
+    kept = ["begin", "metrics", "tag", "parameters", "file", "image", "end"]
+    assert [call for call in waiting if call != "system"] == kept
     with server(folder, port) as address:
         with Run(address, "spooled", "spooled", run.run_id, spool=spool):
             assert not spool.exists()
@@ -111,6 +114,24 @@ def test_a_server_that_goes_away_stops_nothing_and_gets_its_records_later(
             "FINISHED",
         )
         assert {item.path for item in client.list_artifacts(run.run_id)} == {"notes", "figures"}
+
+
+def test_a_run_tells_how_busy_its_machine_is_by_the_second(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system_metrics, "SECONDS_BETWEEN_SAMPLES", 1.0)
+    with Run(store, "machine", "busy") as run:
+        time.sleep(1.5)
+    client = mlflow.MlflowClient(tracking_uri=store)
+    with Run(store, "machine", "busy", run.run_id):
+        time.sleep(0.5)  # and the last of its samples is taken
+    used = client.get_metric_history(run.run_id, "system/system_memory_usage_percentage")
+    assert len(used) >= 3
+    memory = psutil.virtual_memory()
+    assert all(abs(point.value - 100 * memory.used / memory.total) < 20 for point in used)
+    start = client.get_run(run.run_id).info.start_time
+    assert [point.step for point in used] == [(point.timestamp - start) // 1000 for point in used]
+    assert used[-1].step > used[0].step  # a run that is gone on with does not begin anew
+    load = client.get_metric_history(run.run_id, "system/cpu_utilization_percentage")
+    assert all(0 <= point.value <= 100 for point in load)
 
 
 @pytest.mark.slow
@@ -146,7 +167,8 @@ def test_what_a_killed_process_could_not_deliver_is_delivered_by_the_next(store:
         pass
     [found] = mlflow.MlflowClient(tracking_uri=store).search_runs([run.experiment_id])
     assert (made, found.info.start_time, found.info.status) == ([found.info.run_id], 1000, "FINISHED")
-    assert found.data.metrics == {"loss": 0.5}
+    own = {name: value for name, value in found.data.metrics.items() if not name.startswith("system/")}
+    assert own == {"loss": 0.5}
 
 
 def test_labelled_data_is_an_input_of_the_run_once_with_its_digest(store: str, tmp_path: Path) -> None:
