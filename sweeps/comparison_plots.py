@@ -7,14 +7,30 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from sweeps.plots import AGENT, GRID, INK, MUSTARD, PLUM, ROSE, SOFT, STUDENT, STYLE, TEACHER, TEAL, WIDTH, Drawing
+from sweeps.plots import (
+    AGENT,
+    BROWN,
+    GRID,
+    INK,
+    MUSTARD,
+    OLIVE,
+    PLUM,
+    ROSE,
+    SOFT,
+    STUDENT,
+    STYLE,
+    TEACHER,
+    TEAL,
+    WIDTH,
+    Drawing,
+)
 from sweeps.run_statistics import Estimate, Profile
 
 OWN_COLOURS = {"student": STUDENT, "teacher": TEACHER, "true": AGENT, "random": SOFT}
 """things that have a colour on every page"""
-COLOURS = (STUDENT, TEACHER, AGENT, PLUM, MUSTARD, ROSE, TEAL, SOFT)
+COLOURS = (STUDENT, TEACHER, AGENT, PLUM, MUSTARD, ROSE, TEAL, OLIVE, BROWN, SOFT)
 STYLES: Sequence[Any] = ("solid", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
 """lines differ in more than their colour"""
 MARKERS = "osD^vPX*"
@@ -120,6 +136,8 @@ def query_curves(title: str, curves: Sequence[ArmCurve], baseline: str, look: Lo
         axes.set_title(title)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("teacher queries in the training so far")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         _legend(figure, axes)

@@ -23,13 +23,15 @@ from sweeps.statistics import Interval
 # the three data colours stay apart for the common kinds of colour blindness (after Okabe and Ito).
 INK, SOFT, GRID = "#1f2933", "#5f6b7a", "#d9dee4"
 STUDENT, TEACHER, AGENT = "#0067b1", "#c2500a", "#00785f"
-PLUM, MUSTARD, ROSE, TEAL = "#7b4bb7", "#846300", "#b0336e", "#2b7a91"
+PLUM, MUSTARD, ROSE, TEAL, OLIVE, BROWN = "#7b4bb7", "#846300", "#b0336e", "#2b7a91", "#4f7a1d", "#8a4b34"
 """for things without a colour of their own, after the three above"""
 DARK = {
     PLUM: "#bd9bf0",
     MUSTARD: "#d6b13f",
     ROSE: "#f086b4",
     TEAL: "#6cc4dc",
+    OLIVE: "#a5cf6d",
+    BROWN: "#d8a48f",
     INK: "#e6e9ed",
     SOFT: "#9aa5b1",
     GRID: "#38424d",

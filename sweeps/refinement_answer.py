@@ -10,7 +10,8 @@ from sweeps.run_statistics import Estimate
 
 UNREFINED, TEACHER = "student", "teacher"
 """arms beside which refined ones stand"""
-EMPTY = "\N{EN DASH}"
+Cell = tuple[str, str] | None
+"""a figure, and what stands small below it; None where there is nothing"""
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,12 @@ class RefinedRow:
     name: str
     strategy: str
     queries: str
-    score: str
-    share: str
-    error: str
-    beats: str
+    score: Cell
+    share: Cell
+    error: Cell
+    beats: Cell
     accepted: str
-    seconds: str
+    seconds: Cell
 
 
 def refinement_sentences(found: Comparison) -> list[str]:
@@ -51,7 +52,7 @@ def refined_rows(found: Comparison) -> list[RefinedRow]:
                 found.improvement.get((each.arm.name, baseline.arm.name)) if baseline and baseline is not each else None
             ),
             f"{each.accepted} of {each.made}",
-            f"{duration(each.seconds)}, {percent(each.share)} of the training",
+            (duration(each.seconds), f"{percent(each.share)} of the training"),
         )
         for each in refined
     ]
@@ -98,11 +99,11 @@ def _and(names: list[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
-def _shown(estimate: Estimate | None, digits: int | None) -> str:
-    return EMPTY if estimate is None else f"{figure(estimate, digits)} ({interval(estimate, digits)})"
+def _shown(estimate: Estimate | None, digits: int | None) -> Cell:
+    return None if estimate is None else (figure(estimate, digits), interval(estimate, digits))
 
 
-def _share(estimate: Estimate | None) -> str:
+def _share(estimate: Estimate | None) -> Cell:
     if estimate is None:
-        return EMPTY
-    return f"{percent(estimate.value)} ({percent(estimate.low)} to {percent(estimate.high)})"
+        return None
+    return percent(estimate.value), f"95 % {percent(estimate.low)} to {percent(estimate.high)}"
