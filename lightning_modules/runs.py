@@ -5,6 +5,7 @@ student's fidelity, `cost/...` seconds and teacher queries, `system/...` how bus
 """
 
 import base64
+import io
 import json
 import logging
 import os
@@ -27,6 +28,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types.schema import Schema, TensorSpec
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_PARENT_RUN_ID
+from PIL import Image
 
 from datamodules.differences import flatten
 from datamodules.errors import SettingsError, StoppedError
@@ -161,9 +163,13 @@ class Run:
         """Keep a file as an artifact."""
         self._spool.send("file", path=str(path), folder=folder)
 
-    def log_image(self, name: str, png: bytes) -> None:
-        """Keep a PNG figure as an artifact under `figures/`."""
-        self._spool.send("image", name=name, png=base64.b64encode(png).decode())
+    def log_image(self, name: str, png: bytes, step: int | None = None) -> None:
+        """Keep a PNG figure as an artifact under `figures/`; of a series that MLflow shows step by step with a step."""
+        content = base64.b64encode(png).decode()
+        if step is None:
+            self._spool.send("image", name=name, png=content)
+        else:
+            self._spool.send("image_at_step", name=name, png=content, step=step, time=_milliseconds())
 
     def log_data(self, place: str, manifest: Manifest) -> None:
         """Name a labelled data set as the run's input, once however often it is named."""
@@ -225,6 +231,12 @@ class Run:
                     path = Path(folder) / f"{record['name']}.png"
                     path.write_bytes(base64.b64decode(record["png"]))
                     client.log_artifact(run_id, str(path), "figures")
+            case "image_at_step":
+                with Image.open(io.BytesIO(base64.b64decode(record["png"]))) as image:
+                    image.load()
+                client.log_image(
+                    run_id, image, key=record["name"], step=record["step"], timestamp=record["time"], synchronous=True
+                )
             case "data":
                 kind, source = (
                     "fsspec" if is_address(record["place"]) else "local",

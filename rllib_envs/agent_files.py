@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import numpy as np
 import torch
 from gymnasium import Space, spaces
 from numpy.typing import NDArray
@@ -38,6 +39,9 @@ actions."""
 
 OnEvaluation = Callable[[Mapping[str, Any]], None]
 """Called with each new line of evaluations.jsonl."""
+
+OnPicture = Callable[[NDArray[np.uint8], int], None]
+"""Called with a picture of an evaluation's first episode (contact_sheet.py) and the agent's steps before it."""
 
 
 @dataclass(frozen=True)

@@ -151,6 +151,11 @@ class RewardVectorEnv(VectorEnv[Any, Any, Any]):
                 return np.stack(states), frames
             return self._stacks.push(frames, started), frames[~started]
 
+    @property
+    def ended(self) -> NDArray[np.bool_]:
+        """(N,) whose episodes the last step ended."""
+        return self._ended
+
     def render(self, pixels: int | None = None) -> Any:
         """A tuple of one frame a simulator, uint8 (P, P, 3): as the reward sees it, or at another size."""
         size = pixels or self.task.render.frame_pixels

@@ -9,7 +9,7 @@ from datamodules.progress import Report, progress_bar, silent
 from datamodules.results import read_json, write_result
 from datamodules.tasks import Task
 from lightning_modules.settings import TeacherSettings
-from rllib_envs.agent_files import CARD, AgentCard, AgentResult, OnEvaluation, RewardKind
+from rllib_envs.agent_files import CARD, AgentCard, AgentResult, OnEvaluation, OnPicture, RewardKind
 from rllib_envs.agent_reward import check_reward, measure_teacher_scales
 from rllib_envs.frame_encoder import check_pixels
 from rllib_envs.gl import prepare_gl, require_gl
@@ -38,6 +38,7 @@ def train_agent(
     labels: Path | None = None,
     report: Report = silent,
     on_evaluation: OnEvaluation | None = None,
+    on_picture: OnPicture | None = None,
 ) -> AgentResult:
     """Train until `total_steps`, or go on with a training that was stopped.
 
@@ -57,6 +58,7 @@ def train_agent(
         labels: what the student was fitted to, for a refinement.
         report: called with the agent decisions done and to do.
         on_evaluation: called with each new line of evaluations.jsonl.
+        on_picture: called with a picture of each evaluation; without it none is drawn.
 
     Raises:
         SuiteError: a mistake in the arguments, found before any work starts, or an `out` that holds another agent.
@@ -90,7 +92,7 @@ def train_agent(
     with torch_threads() as own, ray_session():
         training = Training(card, out, own)
         try:
-            result = training.run(report, on_evaluation)
+            result = training.run(report, on_evaluation, on_picture)
         finally:
             training.close()
     write_result(out, asdict(result), card.content())

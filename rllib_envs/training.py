@@ -13,9 +13,10 @@ import ray
 from datamodules.errors import SettingsError
 from datamodules.progress import Report
 from datamodules.results import read_json, write_atomically, write_json
-from rllib_envs.agent_files import AgentCard, AgentResult, OnEvaluation, greedy_policy, save_policy
+from rllib_envs.agent_files import AgentCard, AgentResult, OnEvaluation, OnPicture, greedy_policy, save_policy
 from rllib_envs.agent_reward import SCALE_FRAMES, make_reward
 from rllib_envs.checkpoints import latest_checkpoint, replace_checkpoint
+from rllib_envs.contact_sheet import ContactSheet
 from rllib_envs.costs import Costs, Latencies, PeakMemory, shares_of
 from rllib_envs.judges import TEACHER, make_judges
 from rllib_envs.play import Returns, play_episodes
@@ -68,14 +69,14 @@ class Training:
         self._costs_before = replace(self._progress)
         self._start = self._last_checkpoint = time.perf_counter()
 
-    def run(self, report: Report, on_evaluation: OnEvaluation | None) -> AgentResult:
+    def run(self, report: Report, on_evaluation: OnEvaluation | None, on_picture: OnPicture | None) -> AgentResult:
         """Train to the end. Evaluates at the start, every `evaluation_every_steps`, and at the end."""
         steps, settings, note = self._algorithm.steps, self._card.learning, ""
         while True:
             done = steps >= settings.total_steps or (self._upkeep is not None and self._upkeep.exploited)
             due = done or steps >= self._progress.evaluations * settings.evaluation_every_steps
             if due and steps > self._progress.evaluated_at:
-                returns = self._evaluate(on_evaluation)
+                returns = self._evaluate(on_evaluation, on_picture)
                 note = f"true return {sum(returns.true) / len(returns.true):.0f}"
             report(min(steps, settings.total_steps), settings.total_steps, note)
             if done or time.perf_counter() - self._last_checkpoint > SECONDS_BETWEEN_CHECKPOINTS:
@@ -95,9 +96,11 @@ class Training:
         self._environment.close()
         self._algorithm.stop()
 
-    def _evaluate(self, on_evaluation: OnEvaluation | None) -> Returns:
+    def _evaluate(self, on_evaluation: OnEvaluation | None, on_picture: OnPicture | None) -> Returns:
         seeds = range(EVALUATION_SEED, EVALUATION_SEED + self._card.learning.evaluation_episodes)
-        returns = play_episodes(self._environment, greedy_policy(self._algorithm.actor()), seeds, self._judges)
+        policy = greedy_policy(self._algorithm.actor())
+        sheet = None if on_picture is None else ContactSheet(self._environment)
+        returns = play_episodes(self._environment, policy, seeds, self._judges, sheet and sheet.after_step)
         self._update_progress()
         self._progress.evaluations += 1
         self._progress.evaluation_steps += returns.steps
@@ -119,6 +122,8 @@ class Training:
             stream.write(json.dumps(line) + "\n")
         if on_evaluation is not None:
             on_evaluation(line)
+        if sheet is not None and on_picture is not None:
+            on_picture(sheet.picture(), self._algorithm.steps)
         return returns
 
     def _save(self) -> None:

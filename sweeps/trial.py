@@ -14,6 +14,7 @@ import numpy as np
 
 from datamodules.manifest import read_manifest
 from datamodules.progress import ProgressDisplay, Report
+from datamodules.records import encode_frame
 from datamodules.results import write_result
 from datamodules.tasks import Task
 from lightning_modules.fit import check_fit, fit_student
@@ -221,6 +222,7 @@ def stages_of(config: TrialConfig, progress: Progress = lambda share, value: Non
                 labels=out / "labels" if config.refinement else None,
                 report=report,
                 on_evaluation=log,
+                on_picture=lambda picture, steps: run.log_image("evaluation", encode_frame(picture), steps),
             )
         )
 

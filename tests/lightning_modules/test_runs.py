@@ -5,16 +5,18 @@ import time
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import psutil
 import pytest
 from mlflow.exceptions import MlflowException
 
 from datamodules.errors import SettingsError
 from datamodules.manifest import read_manifest
+from datamodules.records import decode_frame, encode_frame
 from lightning_modules import run_spool, system_metrics
 from lightning_modules.runs import PARAMETER_CHARACTERS, Run
 from tests.lightning_modules.servers import free_port, server
-from tests.lightning_modules.students import write_labels
+from tests.lightning_modules.students import frame_of, write_labels
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +47,19 @@ def test_a_run_holds_its_curve_parameters_and_files(store: str, folder: Path, tm
     assert [(point.step, point.value) for point in history] == [(0, 10.0), (1000, 500.0)]
     assert (folder / "mlartifacts/curves" / run.run_id / "artifacts/notes/note.txt").read_text() == "kept"
     assert (folder / "mlartifacts/curves" / run.run_id / "artifacts/figures/curve.png").exists()
+
+
+def test_a_series_of_pictures_is_kept_step_by_step(store: str, tmp_path: Path) -> None:
+    with Run(store, "pictures", "series", spool=tmp_path / "mlflow.spool") as run:
+        for step in (0, 1000):
+            run.log_image("evaluation", encode_frame(frame_of(0, step // 1000)), step)
+    client = mlflow.MlflowClient(tracking_uri=store)
+    paths = [item.path for item in client.list_artifacts(run.run_id, "images")]
+    whole = sorted(path for path in paths if path.endswith(".png"))  # MLflow keeps a smaller copy of each, too
+    assert [path.split("+step+")[1].split("+")[0] for path in whole] == ["0", "1000"]
+    for path, step in zip(whole, (0, 1), strict=True):
+        kept = client.download_artifacts(run.run_id, path, str(tmp_path))
+        np.testing.assert_array_equal(decode_frame(Path(kept).read_bytes()), frame_of(0, step))
 
 
 def test_a_long_value_is_kept_whole_as_a_tag(store: str) -> None:

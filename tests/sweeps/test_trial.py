@@ -138,7 +138,8 @@ def test_the_run_in_mlflow_holds_curve_parameters_figures_video_and_page(finishe
     client = mlflow.MlflowClient(tracking_uri=result["mlflow"]["tracking_uri"])
     experiment = client.get_experiment_by_name("tests")
     runs = client.search_runs([experiment.experiment_id])
-    assert [run.info.run_id for run in runs] == [result["mlflow"]["run_id"]]
+    run_id = result["mlflow"]["run_id"]
+    assert [run.info.run_id for run in runs] == [run_id]
     assert runs[0].info.status == "FINISHED"
     data = runs[0].data
     assert data.params["sac.total_steps"] == "512"
@@ -147,14 +148,16 @@ def test_the_run_in_mlflow_holds_curve_parameters_figures_video_and_page(finishe
     assert data.metrics["cost/render_share"] == result["agent"]["cost_shares"]["render"]
     assert data.metrics["cost/reward_p95_seconds"] == result["agent"]["reward_latency"]["p95"]
     assert data.metrics["final/score"] == result["score"]["mean"]
-    assert len(client.get_metric_history(runs[0].info.run_id, "eval/teacher_return")) == 3
-    curve = client.get_metric_history(runs[0].info.run_id, "eval/true_return")
+    assert len(client.get_metric_history(run_id, "eval/teacher_return")) == 3
+    curve = client.get_metric_history(run_id, "eval/true_return")
     assert [point.step for point in curve] == [0, 256, 512]
-    assert client.get_metric_history(runs[0].info.run_id, "student/validation_loss")
-    artifacts = {item.path for item in client.list_artifacts(runs[0].info.run_id)}
+    assert client.get_metric_history(run_id, "student/validation_loss")
+    artifacts = {item.path for item in client.list_artifacts(run_id)}
     assert {"report.html", "result.json", "figures", "video"} <= artifacts
-    assert [item.path for item in client.list_artifacts(runs[0].info.run_id, "video")] == ["video/agent.mp4"]
-    assert "student/student.html" in {item.path for item in client.list_artifacts(runs[0].info.run_id, "student")}
+    pictures = {item.path.split("+step+")[1].split("+")[0] for item in client.list_artifacts(run_id, "images")}
+    assert pictures == {"0", "256", "512"}
+    assert [item.path for item in client.list_artifacts(run_id, "video")] == ["video/agent.mp4"]
+    assert "student/student.html" in {item.path for item in client.list_artifacts(run_id, "student")}
 
 
 @pytest.mark.slow
