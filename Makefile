@@ -20,8 +20,8 @@ STORE ?= sqlite:///runs/mlflow.db
 ui: $(INSTALLED)  ## all runs side by side, in MLflow on http://127.0.0.1:5000 (STORE=... for another store)
 	.venv/bin/mlflow ui --backend-store-uri $(STORE) --host 127.0.0.1 --port 5000
 
-test: $(INSTALLED)  ## the whole test suite
-	$(PYTHON) -m pytest
+test: $(INSTALLED)  ## the whole test suite, two files at a time
+	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 20
 
 lint: $(INSTALLED)  ## format, lint, types and import contracts
 	.venv/bin/ruff format --check .
