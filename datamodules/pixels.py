@@ -33,15 +33,16 @@ def as_tensor(frames: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(np.require(frames, requirements=("C", "W")))
 
 
-def random_shift(frames: Tensor, pixels: int) -> Tensor:
+def random_shift(frames: Tensor, pixels: int, generator: torch.Generator | None = None) -> Tensor:
     """Frames uint8 (B, P, P, C), each moved by up to `pixels` along both axes, its edges repeated.
 
-    The augmentation of DrQ (Kostrikov et al. 2021, "Image Augmentation Is All You Need"), from torch's generator.
+    The augmentation of DrQ (Kostrikov et al. 2021, "Image Augmentation Is All You Need"); from torch's own generator
+    unless one is given.
     """
     if pixels == 0:
         return frames
     size, device = frames.shape[1], frames.device
-    offsets = torch.randint(-pixels, pixels + 1, (2, len(frames), 1), device=device)
+    offsets = torch.randint(-pixels, pixels + 1, (2, len(frames), 1), device=device, generator=generator)
     rows, columns = (torch.arange(size, device=device) + offsets).clamp(0, size - 1)
     number = torch.arange(len(frames), device=device)
     return frames[number[:, None, None], rows[:, :, None], columns[:, None, :]]

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datamodules.pixels import to_model_input
+from datamodules.pixels import as_tensor, random_shift, to_model_input
 from lightning_modules.losses import LOSSES
 from lightning_modules.rewards import EmbeddingReward
 from lightning_modules.student_files import StudentCard
@@ -22,6 +22,10 @@ Values = NDArray[np.float32]
 
 BATCH_HALF = 16
 """new frames in a batch, and as many old ones"""
+SHIFT_PIXELS = 2
+"""by which frames are moved at random, as conf/student/quick.yaml has it, or a few dozen are learned by heart: with 48
+new labels of cart-pole's swing-up, 60 steps took the squared error on other visited frames from .30 to .23 without
+shifts, and to .09 with them"""
 FRAMES_AT_ONCE = 128
 
 
@@ -98,21 +102,25 @@ class TunableStudent:
     def fine_tuned(
         self, new: Labelled, old: Labelled, *, steps: int, learning_rate: float, generator: np.random.Generator
     ) -> "TunableStudent":
-        """A copy after some steps of Adam, each on as many new frames as old ones, drawn with replacement.
+        """A copy after some steps of Adam, each on as many new frames as old ones, drawn with replacement and shifted.
 
-        Batch normalisation keeps its statistics: those of a few dozen frames of one policy would shift the student's
-        answers to all others.
+        The learning rate falls to 0 in a line. Batch normalisation keeps its statistics: those of a few dozen frames of
+        one policy would shift the student's answers to all others.
         """
         network = copy.deepcopy(self.network).eval()
         network.requires_grad_(True)
         optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
+        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
         loss = next(iter(LOSSES[self.card.head].values()))
+        shifts = torch.Generator().manual_seed(int(generator.integers(2**63)))
         for _ in range(steps):
             batch = Labelled.together(*(_drawn(part, generator) for part in (new, old)))
-            outputs = network(to_model_input(batch.frames))
+            frames = random_shift(as_tensor(batch.frames), SHIFT_PIXELS, shifts)
+            outputs = network(to_model_input(frames))
             optimizer.zero_grad()
             loss(outputs, self._answers(batch).unsqueeze(1)).mean().backward()  # type: ignore[no-untyped-call]
             optimizer.step()
+            schedule.step()
         network.requires_grad_(False)
         return TunableStudent(network, self.card, self.reward)
 

@@ -26,9 +26,9 @@ class RefinementSettings:
     """which frames: random; median (reward next to the visited median); spread (where an ensemble's members disagree);
     coreset (far from each other and from all labels); mixed (coreset among those of large spread); suspects (coreset
     among those of the highest reward, which the agent may be exploiting)"""
-    gradient_steps: int = 60
+    gradient_steps: int = 100
     """fine-tuning steps of one refinement (1 to 100000)"""
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     """Adam's learning rate of these steps (above 0 to 1)"""
     tolerance: float = 0.02
     """a refinement is rejected when the squared error on held-out labels, or on the audited frames, grows by more, in

@@ -120,6 +120,10 @@ def run_in_slot(
     not be tried again; any other failure is raised, and Tune tries again. In a search all failures are raised: Optuna
     then knows that there will be no figure.
     """
+    if Path(stop).exists():  # nothing is begun any more
+        if searched:
+            raise StoppedError("the sweep was asked to stop")
+        return {"status": "stopped", "error": ""}
     os.chdir(folder)
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
     if not ray.get_gpu_ids():
@@ -232,6 +236,7 @@ def _run(  # noqa: PLR0917  (all of one call)
         run_config=tune.RunConfig(
             name=TUNE,
             storage_path=str(folder),
+            stop=_OnceAsked(folder / STOP, lines),
             failure_config=tune.FailureConfig(max_failures=sweep.retries),
             callbacks=[lines],
             verbose=0,
@@ -292,10 +297,13 @@ class _Lines(tune.Callback):  # type: ignore[misc]  # ray ships no types
     def __init__(self, waiting: int, done: int, trial_of: Callable[[Point], SweepTrial]) -> None:
         self._all, self._before, self._done, self._start = waiting + done, done, done, time.monotonic()
         self._began: dict[str, float] = {}
+        self.running: set[str] = set()
+        """Tune's names of trials that have begun and not ended"""
         self._trial_of = trial_of
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._began[trial.trial_id] = time.monotonic()
+        self.running.add(trial.trial_id)
         self._print(f"{self._name(trial)}: started")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -307,6 +315,7 @@ class _Lines(tune.Callback):  # type: ignore[misc]  # ray ships no types
 
     def _end(self, trial: Any, status: str, error: str) -> None:
         self._done += 1
+        self.running.discard(trial.trial_id)
         passed = time.monotonic() - self._start
         left = passed / (self._done - self._before) * (self._all - self._done)
         took = duration(time.monotonic() - self._began.get(trial.trial_id, self._start))
@@ -321,6 +330,24 @@ class _Lines(tune.Callback):  # type: ignore[misc]  # ray ships no types
     @staticmethod
     def _print(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
+
+
+class _OnceAsked(tune.Stopper):  # type: ignore[misc]  # ray ships no types
+    """Ends a sweep that was asked to stop, as soon as the trials that ran then have ended by themselves."""
+
+    def __init__(self, stop: Path, lines: _Lines) -> None:
+        self._stop, self._lines = stop, lines
+        self._last: set[str] | None = None
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Whether to end this trial: never from here."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether to begin no other trial and come to an end."""
+        if self._last is None and self._stop.exists():
+            self._last = set(self._lines.running)
+        return self._last is not None and not self._last & self._lines.running
 
 
 def _last_line(error: BaseException) -> str:
