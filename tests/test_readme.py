@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -60,18 +61,17 @@ def test_make_targets_exist() -> None:
         assert planned.returncode == 0, planned.stderr
 
 
+@cache
+def help_of(*command: str) -> str:
+    asked = [sys.executable, "-m", *command, "--help"]
+    return subprocess.run(asked, cwd=ROOT, env=ENVIRONMENT, check=True, capture_output=True, text=True).stdout
+
+
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.split()[2].removeprefix("scripts."))
 def test_command_and_its_options_exist(command: str) -> None:
     words = shlex.split(command)[2:]
     subcommand = [word for word in words[1:2] if not word.startswith("-")]
-    shown = subprocess.run(
-        [sys.executable, "-m", words[0], *subcommand, "--help"],
-        cwd=ROOT,
-        env=ENVIRONMENT,
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
+    shown = help_of(words[0], *subcommand)
     for option in (word for word in words if word.startswith("--")):
         assert re.search(rf"{re.escape(option)}[ ,\n]", shown), f"{words[0]} has no {option}"
 

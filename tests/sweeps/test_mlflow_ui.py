@@ -45,6 +45,7 @@ class Sweep:
             run.log_settings({"fit": {"model": {"backbone": backbone}}, "seed": seed})
             run.log_metrics({"final/score": 0.25 + 0.5 * seed, "cost/total_seconds": 100.0})
             run.log_image("learning_curve", picture.getvalue())
+            run.log_image("evaluation", picture.getvalue(), step=1000)
         self.runs[f"backbone={backbone} seed={seed}"] = str(run.run_id)
 
 
@@ -96,3 +97,12 @@ def test_a_runs_picture_is_drawn(sweep: Sweep, address: str, page: Page) -> None
     page.open(f"{address}/#/experiments/{sweep.experiment_id}/runs/{run_id}/artifacts/figures/learning_curve.png")
     pictures = "[...document.images].filter(each => each.src.startsWith('blob:')).map(each => each.naturalWidth)"
     assert PIXELS in page.wait_for(f"({pictures}).some(width => width > 0) && {pictures}")
+
+
+def test_a_run_shows_its_pictures_by_step_and_its_machines_load(sweep: Sweep, address: str, page: Page) -> None:
+    run = f"{address}/#/experiments/{sweep.experiment_id}/runs/{next(iter(sweep.runs.values()))}"
+    page.open(f"{run}/model-metrics")
+    at_1000 = "[...document.images].filter(each => each.src.includes('evaluation%2Bstep%2B1000%2B'))"
+    page.wait_for(f"{at_1000}.some(each => each.naturalWidth > 0)")
+    page.open(f"{run}/system-metrics")
+    page.wait_for(shown("cpu_utilization_percentage"))
