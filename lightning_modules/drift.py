@@ -17,11 +17,11 @@ CLOUDS = "clouds.npz"
 Values = NDArray[np.float32]
 
 
-def drift(visited: Values, held_out: Values, labelled: Values) -> float:
-    """How many times as far from the nearest labelled frame a visited one is as a held-out one; medians of both.
+def drifts(visited: Values, held_out: Values, labelled: Values) -> NDArray[np.float64]:
+    """(V,) How many times as far from the nearest labelled frame each visited one is as the median held-out one.
 
     1 says that the agent sees what the labels show; held-out frames come from the same policies as the labels. The
-    median keeps a few odd frames from ruling it.
+    median over many is their drift: it keeps a few odd frames from ruling it.
 
     Args:
         visited: features (V, F) of frames that the agent saw.
@@ -29,8 +29,8 @@ def drift(visited: Values, held_out: Values, labelled: Values) -> float:
         labelled: features (L, F) of the labelled frames that it learned from.
     """
     usual = float(np.median(nearest_distances(held_out, labelled)))
-    far = float(np.median(nearest_distances(visited, labelled)))
-    return 1.0 if far == usual else far / max(usual, 1e-6)  # held-out frames may be copies of labelled ones
+    far = nearest_distances(visited, labelled).astype(np.float64)
+    return np.where(far == usual, 1.0, far / max(usual, 1e-6))  # held-out frames may be copies of labelled ones
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.results import write_json
-from lightning_modules.drift import clouds_of, drift
+from lightning_modules.drift import clouds_of, drifts
 from lightning_modules.fine_tuning import Labelled, Seen, TunableStudent
 from lightning_modules.fitted_labels import FittedLabels
 from lightning_modules.gate import Exam, Marks, why_worse
@@ -25,6 +25,7 @@ from rllib_envs.refinement_records import (
     LABELS,
     RECORD,
     REFINEMENTS,
+    EpisodeRecord,
     RefinementRecord,
     read_record,
     refinement_folder,
@@ -60,7 +61,12 @@ class _View:
     """the visited frames, as it sees them"""
     known_features: NDArray[np.float32]
     """(L, F) of the known ones"""
-    drift: float
+    drifts: NDArray[np.float64]
+    """(V,) of the visited ones"""
+
+    @property
+    def drift(self) -> float:
+        return float(np.median(self.drifts))
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +75,8 @@ class _Told:
 
     exam: Exam
     """held-out labels, and answers that measure"""
+    audited: Places
+    """of the visits that these are about; none where they were given before the process was stopped, on others"""
     before: Marks
     """of the student as it is"""
     answers: Labelled
@@ -156,6 +164,7 @@ class Refiner:
             look_seconds=round(looked - started, 3),
             ask_seconds=round(asked - looked, 3),
             fit_seconds=round(fitted - asked, 3),
+            episodes=_episodes(visits, view, told),
         )
         write_json(folder / RECORD, asdict(record))
         return record
@@ -167,7 +176,7 @@ class Refiner:
         held_out = self._fitted_to.spread("validation", HELD_OUT)
         known = Labelled.together(replayed, earlier)
         seen, known_features = student.see(visits.frames), student.see(known.frames).features
-        moved = drift(seen.features, student.see(held_out.frames).features, known_features)
+        moved = drifts(seen.features, student.see(held_out.frames).features, known_features)
         return _View(student, replayed, earlier, known, held_out, seen, known_features, moved)
 
     def _question(self, number: int, visits: Visits, view: "_View", generator: np.random.Generator) -> "_Told":
@@ -175,14 +184,16 @@ class Refiner:
         settings, order = self.settings, generator.permutation(len(visits.states))
         # at most half of what is left measures, the rest teaches
         audited = order[: min(settings.audited, self._labels.affordable // 2)]
+        fresh = audited[:0] if self._labels.has(2 * number - 2) else audited
         exam = Exam(view.held_out, self._ask(2 * number - 2, visits, audited, f"refinement {number}, audit"))
         before, nothing = exam.marks(view.student), exam.audit.at(order[:0])
         if needless := self._needless(view.drift, before.audited):
-            return _Told(exam, before, nothing, needless)
+            return _Told(exam, fresh, before, nothing, needless)
         chosen = self._choose(view, np.sort(order[len(audited) :]), generator)
         answers = self._ask(2 * number - 1, visits, chosen, f"refinement {number}, {settings.strategy}")
         nothing_new = not len(answers) and not len(view.earlier)
-        return _Told(exam, before, answers, "nothing to learn from: the query budget is spent" if nothing_new else "")
+        needless = "nothing to learn from: the query budget is spent" if nothing_new else ""
+        return _Told(exam, fresh, before, answers, needless)
 
     def _try(self, number: int, view: "_View", told: "_Told", generator: np.random.Generator) -> tuple[Marks, str]:
         """Fine-tune; returns the marks and why they are worse, or has the new student on disk."""
@@ -212,8 +223,7 @@ class Refiner:
         """The answers to a question; where it was answered before the process was stopped, those."""
         if self._labels.has(question):
             return self._labels.answers([question])
-        asked = Visits(visits.states[places], visits.frames[places], visits.true_rewards[places])
-        return self._labels.ask(question, asked, self._draw, policy, self._seed)
+        return self._labels.ask(question, visits.at(places), self._draw, policy, self._seed)
 
     def _earlier_answers(self, number: int) -> Labelled:
         """Those of all refinements before this one."""
@@ -229,4 +239,18 @@ class Refiner:
 def _teacher_drift(exam: Exam, known: Labelled) -> float | None:
     if not len(exam.audit):
         return None
-    return drift(*(part.embeddings.astype(np.float32) for part in (exam.audit, exam.held_out, known)))
+    return float(
+        np.median(drifts(*(part.embeddings.astype(np.float32) for part in (exam.audit, exam.held_out, known))))
+    )
+
+
+def _episodes(visits: Visits, view: _View, told: _Told) -> tuple[EpisodeRecord, ...]:
+    """What was seen of each episode, in the order of the visits."""
+    errors = np.square(view.student.errors(told.exam.audit)) if len(told.audited) else np.zeros(0)
+    found = []
+    for episode in dict.fromkeys(visits.episodes.tolist()):
+        own, of_audited = visits.episodes == episode, visits.episodes[told.audited] == episode
+        error = round(float(errors[of_audited].mean()), 5) if of_audited.any() else None
+        drift = round(float(np.median(view.drifts[own])), 3)
+        found.append(EpisodeRecord(int(own.sum()), drift, int(of_audited.sum()), error))
+    return tuple(found)

@@ -18,6 +18,20 @@ REFINEMENTS, LABELS, RECORD, STUDENT = "refinements", "labels", "record.json", "
 
 
 @dataclass(frozen=True)
+class EpisodeRecord:
+    """What a refinement saw of one episode, before anything was repaired."""
+
+    visited: int
+    """frames of it among those that were drawn"""
+    drift: float
+    """of these"""
+    audited: int
+    """of these, the ones that the teacher scored to measure"""
+    audited_error: float | None
+    """on these; None where there was none"""
+
+
+@dataclass(frozen=True)
 class RefinementRecord:
     """What one refinement measured and decided. Errors are squared, in units of the reward's variance."""
 
@@ -54,6 +68,8 @@ class RefinementRecord:
     """spent on the teacher, loading it included"""
     fit_seconds: float
     """spent on fine-tuning and the gate"""
+    episodes: tuple[EpisodeRecord, ...] = ()
+    """those that the visited frames are of, in their order"""
 
 
 def refinement_folder(agent: Path, number: int) -> Path:
@@ -65,7 +81,11 @@ def read_record(agent: Path, number: int) -> RefinementRecord | None:
     """What was decided in a refinement of an agent; None where that has not happened. DataError: it is damaged."""
     path = refinement_folder(agent, number) / RECORD
     try:
-        return RefinementRecord(**read_json(path)) if path.exists() else None
+        if not path.exists():
+            return None
+        content = read_json(path)
+        episodes = tuple(EpisodeRecord(**each) for each in content.pop("episodes", ()))
+        return RefinementRecord(**content, episodes=episodes)
     except (ValueError, TypeError) as error:
         raise DataError(f"{path} cannot be read ({error}): remove {agent} and train the agent again") from error
 

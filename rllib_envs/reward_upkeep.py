@@ -118,12 +118,11 @@ class RewardUpkeep:
         self._environment.set_reward(self._reward, version)
 
     def _some_visits(self, progress: "Progress", number: int) -> Visits:
-        """Some of the states visited since the refinement before."""
+        """Some of the states visited since the refinement before, in their order."""
         rows = self._algorithm.replay.rows_by_age[progress.refined_at - self._algorithm.steps :]
         generator = np.random.default_rng([self._card.seed, number, 1])
-        rows = generator.choice(rows, min(CANDIDATES, len(rows)), replace=False)
-        visited = self._visited
-        return Visits(visited.states(rows), visited.frames(rows, self._drawer), visited.true_rewards(rows))
+        places = np.sort(generator.choice(len(rows), min(CANDIDATES, len(rows)), replace=False))
+        return self._visited.visits(rows[places], self._drawer)
 
 
 def _make(card: AgentCard) -> RewardFunction:

@@ -7,6 +7,7 @@ import rllib_envs.before_rllib  # noqa: F401  # isort: skip
 
 import time
 import traceback
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -149,7 +150,10 @@ def _visits_of(environment: Any, episodes: list[SingleAgentEpisode]) -> Visits |
         return None
     chunks = [episode for episode in episodes if len(episode)]
     # the first info of a chunk belongs to the step before it
-    visits: Visits = log.take([info["visit"] for chunk in chunks for info in chunk.get_infos()[1:]])
+    visits: Visits = log.take(
+        [info["visit"] for chunk in chunks for info in chunk.get_infos()[1:]],
+        [zlib.crc32(chunk.id_.encode()) for chunk in chunks for _ in range(len(chunk))],
+    )
     return visits
 
 

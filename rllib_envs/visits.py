@@ -7,8 +7,9 @@ take 20 seconds to unpack and score, and two minutes to draw.
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from rllib_envs.simulators import Simulator, make_simulator
 
 FRAME_BYTES = 2**30
 """memory for packed frames; those beyond are drawn again from their states when they are needed"""
-STATES, VERSIONS, TRUE_REWARDS = "states.npy", "reward_versions.npy", "true_rewards.npy"
+STATES, VERSIONS, TRUE_REWARDS, EPISODES = "states.npy", "reward_versions.npy", "true_rewards.npy", "episodes.npy"
 
 Rows = NDArray[np.int64]
 Frames = NDArray[np.uint8]
@@ -38,6 +39,12 @@ class Visits:
     """(N, P, P, 3) as the reward saw them"""
     true_rewards: NDArray[np.float32]
     """(N,) the simulator's own reward of the step that led there; only ever written to labels"""
+    episodes: NDArray[np.int64]
+    """(N,) a number that all visits of an episode share"""
+
+    def at(self, places: Rows) -> "Visits":
+        """Those in these places."""
+        return Visits(*(getattr(self, column.name)[places] for column in fields(self)))
 
 
 class VisitLog:
@@ -57,13 +64,14 @@ class VisitLog:
         self._true_rewards += true_rewards.tolist()
         return np.arange(start, start + len(states))
 
-    def take(self, numbers: Sequence[int]) -> Visits:
-        """The visits of these numbers, in this order; whatever was kept so far is forgotten."""
+    def take(self, numbers: Sequence[int], episodes: Sequence[int]) -> Visits:
+        """The visits of these numbers, in this order, of these episodes; whatever was kept so far is forgotten."""
         places = [number - self._first for number in numbers]
         visits = Visits(
             np.stack([self._states[place] for place in places]),
             np.stack([self._frames[place] for place in places]),
             np.array([self._true_rewards[place] for place in places], np.float32),
+            np.array(episodes, np.int64),
         )
         self._first += len(self._states)
         self._states, self._frames, self._true_rewards = [], [], []
@@ -90,6 +98,7 @@ class Visited:
         self._states: NDArray[np.float64] | None = None
         self._true_rewards = np.zeros(capacity, np.float32)
         self._versions = np.full(capacity, -1, np.int32)
+        self._episodes = np.zeros(capacity, np.int64)
         self._packed: dict[int, bytes] = {}
         self._reference: Frames | None = None
 
@@ -100,6 +109,7 @@ class Visited:
         if self._reference is None:
             self._reference = visits.frames[0].copy()
         self._states[rows], self._true_rewards[rows], self._versions[rows] = visits.states, visits.true_rewards, version
+        self._episodes[rows] = visits.episodes
         for row, frame in zip(rows.tolist(), visits.frames, strict=True):
             self._room += len(self._packed.pop(row, b""))
             packed = zlib.compress(frame - self._reference, 1)  # uint8 wraps around, and back again when it is added
@@ -122,14 +132,10 @@ class Visited:
             frames[missing] = draw(self._states[rows[missing]], self.pixels)
         return frames
 
-    def states(self, rows: Rows) -> NDArray[np.float64]:
-        """States (N, S) of these rows."""
+    def visits(self, rows: Rows, draw: Draw) -> Visits:
+        """All about these rows."""
         assert self._states is not None, "rows without a visit have no state"
-        return self._states[rows]
-
-    def true_rewards(self, rows: Rows) -> NDArray[np.float32]:
-        """The simulator's own rewards (N,) of the steps that led there."""
-        return self._true_rewards[rows]
+        return Visits(self._states[rows], self.frames(rows, draw), self._true_rewards[rows], self._episodes[rows])
 
     def rows_of_other_versions(self, version: int) -> Rows:
         """Rows whose reward is of another version."""
@@ -141,7 +147,12 @@ class Visited:
 
     def save(self, folder: Path, rows: Rows) -> None:
         """Write states and versions of these rows, in this order."""
-        columns = {STATES: self._states, VERSIONS: self._versions, TRUE_REWARDS: self._true_rewards}
+        columns: dict[str, NDArray[Any] | None] = {
+            STATES: self._states,
+            VERSIONS: self._versions,
+            TRUE_REWARDS: self._true_rewards,
+            EPISODES: self._episodes,
+        }
         for name, column in columns.items():
             if column is not None:
                 with whole_file(folder / name) as stream:
@@ -153,15 +164,21 @@ class Visited:
         Raises DataError where files are missing or damaged.
         """
         try:
-            states, versions, true_rewards = (
+            states, versions, true_rewards, episodes = (
                 np.load(folder / name, allow_pickle=False)[-self.capacity :]
-                for name in (STATES, VERSIONS, TRUE_REWARDS)
+                for name in (STATES, VERSIONS, TRUE_REWARDS, EPISODES)
             )
         except (OSError, ValueError) as error:
             raise DataError(f"{folder} holds no visited states ({error}): start the training anew") from error
         self._states = np.zeros((self.capacity, states.shape[1]))
         self._versions[:] = -1
-        for column, saved in ((self._states, states), (self._versions, versions), (self._true_rewards, true_rewards)):
+        columns: Sequence[tuple[NDArray[Any], NDArray[Any]]] = (
+            (self._states, states),
+            (self._versions, versions),
+            (self._true_rewards, true_rewards),
+            (self._episodes, episodes),
+        )
+        for column, saved in columns:
             column[: len(saved)] = saved
         self._room += sum(map(len, self._packed.values()))
         self._packed.clear()

@@ -17,8 +17,8 @@ from sweeps.trial_files import TrialFiles, read_trial
 
 LEARNING_CURVE, SCATTER, TRACES, HISTOGRAM = "learning_curve", "student_against_teacher", "episode_traces", "rewards"
 STAGE_SECONDS, AGENT_SECONDS, LATENCY = "stage_seconds", "agent_seconds", "reward_latency"
-DRIFT = "drift"
-NAMES = (LEARNING_CURVE, DRIFT, SCATTER, TRACES, HISTOGRAM, STAGE_SECONDS, AGENT_SECONDS, LATENCY)
+DRIFT, BY_EPISODE = "drift", "drift_by_episode"
+NAMES = (LEARNING_CURVE, DRIFT, BY_EPISODE, SCATTER, TRACES, HISTOGRAM, STAGE_SECONDS, AGENT_SECONDS, LATENCY)
 STAGES = ("collect", "label", "fit", "train", "evaluate", "report")
 COSTS = ("simulate", "render", "reward", "update", "refine", "other")
 
@@ -36,6 +36,11 @@ def draw_figures(files: TrialFiles) -> dict[str, plots.Drawing]:
     if (farthest := farthest_clouds(files)) is not None:
         clouds, _ = farthest
         drawings[DRIFT] = plots.clouds(clouds.labelled, clouds.visited, clouds.asked)
+    if seen := [record.episodes for record in records_of(files) if record.episodes]:
+        episodes = [episode for each in seen for episode in each]
+        errors = {n: each.audited_error for n, each in enumerate(episodes) if each.audited_error is not None}
+        looks = np.cumsum([0, *map(len, seen)])[:-1].tolist()
+        drawings[BY_EPISODE] = plots.by_episode([each.drift for each in episodes], errors, looks)
     if files.held_out is not None:
         drawings |= _student_drawings(files.held_out)
     if stages := _known(files.result.get("seconds", {}), STAGES):

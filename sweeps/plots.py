@@ -322,6 +322,32 @@ def clouds(
         return Drawing(figure)
 
 
+def by_episode(drifts: Sequence[float], errors: Mapping[int, float], looks: Sequence[int]) -> Drawing:
+    """Drift of each episode and, where the teacher scored some of its frames, the student's error on them.
+
+    Args:
+        drifts: of the episodes, in their order.
+        errors: by the number of the episode, from 0.
+        looks: numbers of the episodes with which a refinement's visits begin; a line stands before each.
+    """
+    with _style():
+        figure = Figure(figsize=(WIDTH, 3.9))
+        above, below = figure.subplots(2, 1, sharex=True)
+        for axes in (above, below):
+            for look in looks:
+                axes.axvline(look - 0.5, color=GRID, linewidth=1.0)
+            axes.yaxis.set_major_locator(MaxNLocator(4))
+        above.plot(drifts, color=STUDENT, marker="o", markersize=3.5, linewidth=1.0)
+        above.set_ylim(bottom=0)
+        above.set_title("Drift")
+        below.plot(list(errors), list(errors.values()), color=TEACHER, marker="o", markersize=4.5, linestyle="none")
+        below.set_ylim(bottom=0)
+        below.set_title("Squared error on audited frames")
+        below.set_xlabel("episode, in the order of training; a line before those of each look")
+        below.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        return Drawing(figure)
+
+
 def reward_histogram(student: NDArray[np.floating[Any]], teacher: NDArray[np.floating[Any]]) -> Drawing:
     """How the rewards (N,) of student and teacher are distributed over the same frames."""
     edges = np.histogram_bin_edges(np.concatenate([student, teacher]), bins=40).tolist()

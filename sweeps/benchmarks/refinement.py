@@ -114,7 +114,7 @@ def _relabelled(task: Task, student: Path, states: NDArray[np.float64], count: i
         few = slice(0, min(DISTINCT, count - start))
         column = np.zeros((len(states[few]), 1), np.float32)
         rows = replay.add_batch(Transitions(column, column, column[:, 0], column, column[:, 0]))
-        visited.write(rows, Visits(states[few], frames[few], column[:, 0]), version=0)
+        visited.write(rows, Visits(states[few], frames[few], column[:, 0], np.zeros(len(column), np.int64)), version=0)
     reward = StudentReward.load(student)
     reward(frames[:256])  # the first call also chooses the runtime
     begun = time.perf_counter()

@@ -46,7 +46,7 @@ def visits(count: int, seed: int = 0) -> Visits:
         simulator.step(np.array([np.sin(step)]))
         states.append(simulator.state())
         frames.append(simulator.render(TASK.render.frame_pixels))
-    return Visits(np.stack(states), np.stack(frames), np.arange(count, dtype=np.float32))
+    return Visits(np.stack(states), np.stack(frames), np.arange(count, dtype=np.float32), np.zeros(count, np.int64))
 
 
 DRAW = StateDrawer(TASK)

@@ -98,6 +98,8 @@ def test_a_training_with_refinements_ends_with_every_transition_rewarded_by_the_
     assert [record.number for record in records] == [1, 2, 3]
     assert all(record.accepted for record in records)
     assert [record.steps // 500 for record in records] == [1, 2, 3]
+    assert [sum(episode.visited for episode in record.episodes) for record in records] == [512, 512, 512]
+    assert all(len(record.episodes) >= 512 // TASK.episode_steps for record in records)
     assert result.refinement is not None
     assert result.refinement["made"] == result.refinement["accepted"] == 3
     assert result.teacher_queries == result.refinement["teacher_queries"] == 40

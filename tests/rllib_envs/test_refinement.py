@@ -44,7 +44,7 @@ def visits() -> Visits:
         states.append(simulator.state())
         frames.append(simulator.render(TASK.render.frame_pixels))
     simulator.close()
-    return Visits(np.stack(states), np.stack(frames), np.zeros(60, np.float32))
+    return Visits(np.stack(states), np.stack(frames), np.zeros(60, np.float32), np.repeat([7, 3, 5], 20))
 
 
 def refiner(card: AgentCard, out: Path, **changes: object) -> Refiner:
@@ -91,6 +91,23 @@ def test_a_refinement_repairs_a_poor_student_and_writes_down_why(
     assert network.training is False
     clouds = read_clouds(refinement_folder(tmp_path, 1))
     assert (len(clouds.visited), len(clouds.asked)) == (60, 14)
+
+
+def test_what_was_seen_is_told_episode_by_episode(card: AgentCard, visits: Visits, tmp_path: Path) -> None:
+    record = refiner(card, tmp_path).refine(1, 0, 512, visits)
+    assert [episode.visited for episode in record.episodes] == [20, 20, 20]
+    assert sum(episode.audited for episode in record.episodes) == record.audited == 4
+    assert [episode.audited_error is None for episode in record.episodes] == [
+        not episode.audited for episode in record.episodes
+    ]
+    # the mean over all audited frames is that of the episodes', each counted as often as it was audited
+    whole = sum(each.audited * (each.audited_error or 0.0) for each in record.episodes) / 4
+    assert record.audited_error_before == pytest.approx(whole, abs=1e-4)
+    # of equally many frames each, the median of all lies between the medians of the parts
+    drifts = [episode.drift for episode in record.episodes]
+    assert min(drifts) - 1e-3 <= record.drift <= max(drifts) + 1e-3
+    apart = refiner(card, tmp_path / "apart").refine(1, 0, 512, visits.at(np.arange(20)))
+    assert apart.episodes[0].drift == record.episodes[0].drift
 
 
 @pytest.mark.parametrize(("head", "strategy"), [("reward", "spread"), ("embedding", "mixed")])
@@ -203,7 +220,7 @@ def test_a_refinement_killed_anywhere_loses_and_doubles_nothing(
     before = asked_of(tmp_path)
     assert read_record(tmp_path, 1) is None
     assert latest_student(tmp_path) is None
-    later = Visits(visits.states[::-1], visits.frames[::-1], visits.true_rewards)  # the agent has gone other ways
+    later = visits.at(np.arange(60)[::-1])  # the agent has gone other ways
     again = refiner(card, tmp_path)
     record = again.refine(1, 0, 540, later)
     after = asked_of(tmp_path)

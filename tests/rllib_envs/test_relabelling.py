@@ -34,7 +34,9 @@ def add(replay: ReplayBuffer, visited: Visited, start: int, count: int, version:
     column = numbers[:, None].astype(np.float32)
     rewards = Coded(version)(frames)
     rows = replay.add_batch(Transitions(column, column, rewards, column + 1, np.zeros(count, np.float32)))
-    visited.write(rows, Visits(column.astype(np.float64), frames, np.zeros(count, np.float32)), version)
+    visited.write(
+        rows, Visits(column.astype(np.float64), frames, np.zeros(count, np.float32), np.zeros(count, np.int64)), version
+    )
 
 
 def contents(replay: ReplayBuffer) -> tuple[list[float], list[float]]:

@@ -17,7 +17,8 @@ def coded(numbers: range) -> Visits:
     """Visits whose state, frame and true reward say which one they are."""
     frames = np.random.default_rng(0).integers(0, 256, (len(numbers), PIXELS, PIXELS, 3), dtype=np.uint8)
     frames[:, 0, 0, 0] = numbers
-    return Visits(np.array([[n, 0.5] for n in numbers], np.float64), frames, np.array(numbers, np.float32))
+    states, rewards = np.array([[n, 0.5] for n in numbers], np.float64), np.array(numbers, np.float32)
+    return Visits(states, frames, rewards, np.array(numbers, np.int64) // 2)
 
 
 def draw(states: np.ndarray, pixels: int) -> np.ndarray:
@@ -35,8 +36,11 @@ def test_frames_come_back_bit_for_bit_and_older_ones_make_room() -> None:
     visited.write(rows, second, version=1)
     np.testing.assert_array_equal(visited.frames(rows, draw), second.frames)
     np.testing.assert_array_equal(visited.frames(np.array([4, 5]), draw), first.frames[4:])
-    assert visited.states(np.arange(8))[:, 0].tolist() == [8, 9, 10, 11, 4, 5, 6, 7]
-    assert visited.true_rewards(np.array([0, 4])).tolist() == [8, 4]
+    together = visited.visits(np.arange(8), draw)
+    assert together.states[:, 0].tolist() == [8, 9, 10, 11, 4, 5, 6, 7]
+    assert together.true_rewards.tolist() == [8, 9, 10, 11, 4, 5, 6, 7]
+    assert together.episodes.tolist() == [4, 4, 5, 5, 2, 2, 3, 3]
+    np.testing.assert_array_equal(together.frames[:4], second.frames[2:])
     assert visited.rows_of_other_versions(1).tolist() == [4, 5]
     visited.mark(np.array([4]), 1)
     assert visited.rows_of_other_versions(1).tolist() == [5]
@@ -65,14 +69,16 @@ def test_what_was_saved_lies_in_the_first_rows_afterwards(tmp_path: Path) -> Non
     visited.save(tmp_path, np.array([2, 3, 0, 1]))
     again = Visited(4, PIXELS)
     again.load(tmp_path)
-    assert again.states(np.arange(4))[:, 0].tolist() == [2, 3, 4, 5]
+    loaded = again.visits(np.arange(4), draw)
+    assert loaded.states[:, 0].tolist() == [2, 3, 4, 5]
+    assert loaded.episodes.tolist() == [1, 1, 2, 2]
     assert again.rows_of_other_versions(3).tolist() == [0, 1]
     assert again.frames(np.arange(4), draw)[:, 0, 0, 0].tolist() == [2, 3, 4, 5]
     again.write(np.array([0]), coded(range(9, 10)), 3)
     assert again.frames(np.array([0, 1]), draw)[:, 0, 0, 0].tolist() == [9, 3]
     smaller = Visited(2, PIXELS)
     smaller.load(tmp_path)  # the newest are kept, as the replay buffer does
-    assert smaller.states(np.arange(2))[:, 0].tolist() == [4, 5]
+    assert smaller.visits(np.arange(2), draw).states[:, 0].tolist() == [4, 5]
     with pytest.raises(DataError, match="holds no visited states"):
         Visited(4, PIXELS).load(tmp_path / "nowhere")
 
@@ -83,10 +89,11 @@ def test_a_log_gives_visits_in_the_order_asked_for_and_copies_its_frames() -> No
         buffer[:, 0, 0, 0] = [10 * step, 10 * step + 1, 99]
         numbers = log.add([np.array([step, one]) for one in range(2)], buffer, np.array([step, -step], np.float64))
         assert numbers.tolist() == [2 * step, 2 * step + 1]
-    taken = log.take([0, 2, 1, 3])  # episode by episode
+    taken = log.take([0, 2, 1, 3], [8, 8, 9, 9])  # episode by episode
     assert taken.frames[:, 0, 0, 0].tolist() == [0, 10, 1, 11]
     assert taken.states.tolist() == [[0, 0], [1, 0], [0, 1], [1, 1]]
     assert taken.true_rewards.tolist() == [0, 1, 0, -1]
+    assert taken.episodes.tolist() == [8, 8, 9, 9]
     assert log.add([np.zeros(2)], buffer, np.zeros(1)).tolist() == [4]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from datamodules.results import read_json, write_json
 from lightning_modules.drift import Clouds
-from rllib_envs.refinement_records import RECORD, RefinementRecord, refinement_folder
+from rllib_envs.refinement_records import RECORD, EpisodeRecord, RefinementRecord, refinement_folder
 from rllib_envs.refinement_settings import RefinementSettings
 from sweeps.figures import draw_figures
 from sweeps.report import write_report
@@ -15,7 +15,8 @@ from sweeps.trial_files import read_trial
 from tests.sweeps.page_reader import Page
 
 ACCEPTED = RefinementRecord(
-    1, 2560, True, "accepted", 1.24, 0.95, 16, 32, 0.0659, 0.0471, 0.1, 0.0194, 0.0142, 2.1, 0.8, 12.3
+    *(1, 2560, True, "accepted", 1.24, 0.95, 16, 32, 0.0659, 0.0471, 0.1, 0.0194, 0.0142, 2.1, 0.8, 12.3),
+    episodes=(EpisodeRecord(60, 1.1, 0, None), EpisodeRecord(68, 1.3, 16, 0.0659)),
 )
 REJECTED = RefinementRecord(
     2,
@@ -73,6 +74,8 @@ def test_the_picture_is_of_the_farthest_drift_and_queries_are_marked_on_the_curv
     assert b"teacher asked" in after["learning_curve"].svg()
     assert b"asked about" in after["drift"].svg()
     assert "after 5,120 steps: the farthest it was away" in Page(write_report(trial)).text
+    assert b"episode, in the order of training" in after["drift_by_episode"].svg()
+    assert "Episode by episode" in Page(write_report(trial)).text
 
 
 def test_a_trial_without_refinements_says_nothing_of_them(trial: Path) -> None:
