@@ -100,7 +100,7 @@ class Training:
         seeds = range(EVALUATION_SEED, EVALUATION_SEED + self._card.learning.evaluation_episodes)
         policy = greedy_policy(self._algorithm.actor())
         sheet = None if on_picture is None else ContactSheet(self._environment)
-        returns = play_episodes(self._environment, policy, seeds, self._judges, sheet and sheet.after_step)
+        returns = play_episodes(self._environment, policy, seeds, self._judges, sheet.after_step if sheet else None)
         self._update_progress()
         self._progress.evaluations += 1
         self._progress.evaluation_steps += returns.steps
