@@ -166,7 +166,7 @@ def test_an_agent_that_sees_pixels_learns_to_balance(tasks_folder: Path, tmp_pat
         camera=replace(task.camera, distance=1.8),
         render=replace(task.render, frame_pixels=32),
     )
-    sac = read_conf(SacSettings, tasks_folder.parent / "sac/pixels.yaml")
+    sac = replace(read_conf(SacSettings, tasks_folder.parent / "sac/pixels.yaml"), total_steps=2000)
     train_agent(near, "true", sac, tmp_path, seed=0)
     evaluation = evaluate_agent(tmp_path, range(1_000_000, 1_000_030), tmp_path / "evaluation")
     untrained, *_ = lines_of(tmp_path)

@@ -45,7 +45,8 @@ class Sweep:
             run.log_settings({"fit": {"model": {"backbone": backbone}}, "seed": seed})
             run.log_metrics({"final/score": 0.25 + 0.5 * seed, "cost/total_seconds": 100.0})
             run.log_image("learning_curve", picture.getvalue())
-            run.log_image("evaluation", picture.getvalue(), step=1000)
+            for step in (0, 1000):
+                run.log_image("evaluation", picture.getvalue(), step)
         self.runs[f"backbone={backbone} seed={seed}"] = str(run.run_id)
 
 
@@ -102,7 +103,10 @@ def test_a_runs_picture_is_drawn(sweep: Sweep, address: str, page: Page) -> None
 def test_a_run_shows_its_pictures_by_step_and_its_machines_load(sweep: Sweep, address: str, page: Page) -> None:
     run = f"{address}/#/experiments/{sweep.experiment_id}/runs/{next(iter(sweep.runs.values()))}"
     page.open(f"{run}/model-metrics")
-    at_1000 = "[...document.images].filter(each => each.src.includes('evaluation%2Bstep%2B1000%2B'))"
-    page.wait_for(f"{at_1000}.some(each => each.naturalWidth > 0)")
+    at_the_start = "[...document.images].filter(each => each.src.includes('evaluation%2Bstep%2B0%2B'))"
+    down = (
+        "[...document.querySelectorAll('*')].forEach(each => each.scrollTop = each.scrollHeight)"  # drawn when in sight
+    )
+    page.wait_for(f"{down}, {at_the_start}.some(each => each.naturalWidth > 0)")
     page.open(f"{run}/system-metrics")
     page.wait_for(shown("cpu_utilization_percentage"))
