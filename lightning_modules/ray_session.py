@@ -1,5 +1,6 @@
 """Ray for one training or labelling: as small and as quiet as it goes, or the cluster that is there."""
 
+import gc
 import logging
 import os
 import socket
@@ -71,6 +72,7 @@ def _start() -> None:
         _join(os.environ["RAY_ADDRESS"])
         return
     for attempt in range(1, STARTS + 1):
+        _forget_dead_processes()
         try:
             ray.init(
                 include_dashboard=False,
@@ -84,6 +86,13 @@ def _start() -> None:
                 raise
         else:
             return
+
+
+def _forget_dead_processes() -> None:
+    """Drop those of a start that failed: Ray has killed them, and Python warns of each that nobody has waited for."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def _join(address: str) -> None:
