@@ -155,7 +155,8 @@ class SweepConfig:
     """the output folder; run again with the same folder to go on where it stopped"""
     grid: dict[str, list[Any] | dict[str, Any]]
     """settings of a trial and their values, each with each, as {reward: [true, student], sac.gamma: [.99], seed: [0,
-    1]}: a list, or names with values; a group such as `task` takes files of conf/, too"""
+    1]}: a list, or names with values; a group such as `task` takes files of conf/, too, and a name may set more than
+    its own key, as task: {walker: {task: conf/tasks/walker_walk.yaml, sac.total_steps: 500000}}"""
     search: SearchSettings | None = None
     """values that are drawn, with a grid that only sets others; empty: a grid alone"""
     cpus_per_trial: float = 1.0

@@ -126,18 +126,19 @@ def _without_none(hint: Any) -> Any:
 
 
 def _choices(key: str, values: Sequence[Any] | Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """(label, settings) of each value of a setting, or of each arm."""
+    """(label, settings) of each value of a setting, with those that go with it, or of each arm."""
     if not values:
         raise SettingsError(f"grid.{key} has no values: give at least one, as {key}: [1]")
     if key == ARM:
         return _arms(values)
-    kinds = known_keys()
     check_key(key, "grid")
     if isinstance(values, Mapping):
         named = list(values.items())
     else:
         named = [(_label(key, value) if len(values) > 1 else "", value) for value in values]
-    choices = [(str(label), {key: _value(key, kinds.get(key), value)}) for label, value in named]
+    choices = [
+        (str(label), _settings(value if _sets_more(key, value) else {key: value}, key)) for label, value in named
+    ]
     labels = [label for label, _ in choices]
     if len(set(labels)) < len(labels):
         raise SettingsError(f"grid.{key} has a value twice ({', '.join(labels)}): each makes trials of its own")
@@ -150,14 +151,20 @@ def _arms(arms: Sequence[Any] | Mapping[str, Any]) -> list[tuple[str, dict[str, 
         raise SettingsError(
             f"grid.{ARM} must give names to groups of settings, as {ARM}: {{small: {{sac.hidden: [64]}}, base: {{}}}}"
         )
+    return [(str(name), _settings(settings, ARM)) for name, settings in arms.items()]
+
+
+def _sets_more(key: str, value: Any) -> bool:
+    """Whether a value is a group of settings that go with it, itself among them."""
+    return isinstance(value, Mapping) and key in value
+
+
+def _settings(settings: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """The settings of a group, files read. Raises UnknownNameError for one that a trial does not have."""
     kinds = known_keys()
-    for settings in arms.values():
-        for key in settings:
-            check_key(key, f"grid.{ARM}")
-    return [
-        (str(name), {key: _value(key, kinds.get(key), value) for key, value in settings.items()})
-        for name, settings in arms.items()
-    ]
+    for key in settings:
+        check_key(key, f"grid.{place}")
+    return {key: _value(key, kinds.get(key), value) for key, value in settings.items()}
 
 
 def _label(key: str, value: Any) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from datamodules.conf import read_conf
-from datamodules.errors import SuiteError
+from datamodules.errors import SuiteError, UnknownNameError
 from sweeps.settings import SweepConfig, TrialConfig
 from sweeps.space import trials_of
 
@@ -49,6 +49,19 @@ def test_an_arm_sets_several_settings_at_once() -> None:
     assert (teacher.config.reward, refined.config.reward, base.config.reward) == ("teacher", "student", "student")
     assert refined.config.refinement is not None
     assert (refined.config.refinement.queries, refined.config.refinement.every_steps) == (5, 50_000)
+
+
+def test_a_value_may_bring_other_settings_along() -> None:
+    few = {"task": "conf/tasks/cartpole_swingup.yaml", "collect.frames": 400}
+    many = {"task": "conf/tasks/reacher_easy.yaml", "collect.frames": 800}
+    pole, arm = trials_of(sweep({"task": {"pole": few, "arm": many}}))
+    assert [trial.values for trial in (pole, arm)] == [{"task": "pole"}, {"task": "arm"}]
+    assert [(trial.config.task.name, trial.config.collect.frames) for trial in (pole, arm)] == [
+        ("cartpole_swingup", 400),
+        ("reacher_easy", 800),
+    ]
+    with pytest.raises(UnknownNameError, match=r"setting in grid\.task 'collect\.frame'.*collect\.frames"):
+        trials_of(sweep({"task": {"pole": {**few, "collect.frame": 400}}}))
 
 
 def test_an_arm_has_the_last_word() -> None:
