@@ -72,7 +72,8 @@ def _start() -> None:
         _join(os.environ["RAY_ADDRESS"])
         return
     for attempt in range(1, STARTS + 1):
-        _forget_dead_processes()
+        if attempt > 1:
+            _forget_dead_processes()
         try:
             ray.init(
                 include_dashboard=False,

@@ -109,7 +109,7 @@ class Run:
             raise self._unusable(error) from error
         self._spool = Spool(spool, self._deliver, self._may_return)
         self._begun = False
-        self._began_at = 0  # milliseconds since 1970
+        self._began_at: int | None = None  # milliseconds since 1970
         self._system: SystemMetrics | None = None
 
     def begin(self) -> None:
@@ -218,7 +218,7 @@ class Run:
         match call:
             case "metrics" | "system":
                 at = record["time"]
-                step = record["step"] if call == "metrics" else (at - self._began_at) // 1000
+                step = record["step"] if call == "metrics" else (at - self._start_of(run_id)) // 1000
                 client.log_batch(run_id, metrics=[Metric(k, v, at, step) for k, v in record["values"].items()])
             case "parameters":
                 client.log_batch(run_id, params=[Param(k, v) for k, v in record["values"].items()])
@@ -264,7 +264,6 @@ class Run:
             )
             if self.run_id is not None:
                 client.update_run(self.run_id, status=STATUS_RUNNING)
-                self._began_at = client.get_run(self.run_id).info.start_time
                 return
             tags = {MLFLOW_PARENT_RUN_ID: self._parent} if self._parent else None
             made = client.create_run(self.experiment_id, start_time=at, run_name=self._name, tags=tags)
@@ -272,8 +271,14 @@ class Run:
             if self._may_return(error):
                 raise
             raise self._unusable(error) from error
-        self.run_id, self._began_at = made.info.run_id, at
+        self.run_id = made.info.run_id
         self._on_begin(made.info.run_id)
+
+    def _start_of(self, run_id: str) -> int:
+        """When the run was first begun, in milliseconds since 1970, however often it was gone on with."""
+        if self._began_at is None:
+            self._began_at = int(self._client.get_run(run_id).info.start_time)
+        return self._began_at
 
     def _deliver_student(self, run_id: str, record: dict[str, Any]) -> None:
         client, name, folder, place = self._client, record["name"], Path(record["folder"]), record["place"]

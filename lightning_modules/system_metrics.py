@@ -25,10 +25,6 @@ class SystemMetrics:
         """Start; `record` is called with metrics under MLflow's names (`system/cpu_utilization_percentage`)."""
         self._record = record
         self._ended = Event()
-        self._monitors: list[BaseMetricsMonitor] = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
-        with suppress(Exception):  # there is no NVIDIA GPU, or no driver for it
-            self._monitors.append(GPUMonitor())
-        self._sample()  # a processor's load is that since the sample before
         self._thread = Thread(target=self._sample_until_end, name="system metrics", daemon=True)
         self._thread.start()
 
@@ -38,18 +34,27 @@ class SystemMetrics:
         self._thread.join()
 
     def _sample_until_end(self) -> None:
-        while not self._ended.is_set():
-            self._ended.wait(SECONDS_BETWEEN_SAMPLES)
-            try:
-                self._record(self._sample())
-            except Exception:
-                log.warning("the machine's load is no longer recorded; all else is", exc_info=True)
-                return
+        try:
+            monitors = _monitors()
+            _sample(monitors)  # a processor's load is that since the sample before
+            while not self._ended.is_set():
+                self._ended.wait(SECONDS_BETWEEN_SAMPLES)
+                self._record(_sample(monitors))
+        except Exception:  # a machine that does not tell, or a record that is lost: no reason to stop a training
+            log.warning("the machine's load is no longer recorded; all else is", exc_info=True)
 
-    def _sample(self) -> dict[str, float]:
-        sample: dict[str, float] = {}
-        for monitor in self._monitors:
-            monitor.collect_metrics()
-            sample |= {f"system/{name}": float(value) for name, value in monitor.aggregate_metrics().items()}
-            monitor.clear_metrics()
-        return sample
+
+def _monitors() -> list[BaseMetricsMonitor]:
+    monitors: list[BaseMetricsMonitor] = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
+    with suppress(Exception):  # there is no NVIDIA GPU, or no driver for it
+        monitors.append(GPUMonitor())
+    return monitors
+
+
+def _sample(monitors: list[BaseMetricsMonitor]) -> dict[str, float]:
+    sample: dict[str, float] = {}
+    for monitor in monitors:
+        monitor.collect_metrics()
+        sample |= {f"system/{name}": float(value) for name, value in monitor.aggregate_metrics().items()}
+        monitor.clear_metrics()
+    return sample

@@ -186,6 +186,17 @@ def test_what_a_killed_process_could_not_deliver_is_delivered_by_the_next(store:
     assert own == {"loss": 0.5}
 
 
+def test_what_a_machine_did_before_a_kill_keeps_its_seconds(store: str, tmp_path: Path) -> None:
+    with Run(store, "left", "known") as run:
+        pass
+    client, spool = mlflow.MlflowClient(tracking_uri=store), tmp_path / "mlflow.spool"
+    at = client.get_run(run.run_id).info.start_time + 5000
+    spool.write_text(json.dumps({"call": "system", "values": {"system/load": 0.5}, "time": at}) + "\n")
+    with Run(store, "left", "known", run.run_id, spool=spool):
+        pass
+    assert [point.step for point in client.get_metric_history(run.run_id, "system/load")] == [5]
+
+
 def test_labelled_data_is_an_input_of_the_run_once_with_its_digest(store: str, tmp_path: Path) -> None:
     manifest = read_manifest(write_labels(tmp_path / "labels", episodes=2, steps=3))
     with Run(store, "data", "data") as run:
