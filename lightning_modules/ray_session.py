@@ -76,6 +76,7 @@ def _start() -> None:
             _forget_dead_processes()
         try:
             ray.init(
+                address="local",  # otherwise Ray joins whichever cluster somebody last started on this machine
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,

@@ -2,11 +2,13 @@
 
 import ctypes
 import os
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from threading import RLock
 from typing import Any
 
 from datamodules.errors import MissingDependencyError, UnknownNameError
@@ -19,36 +21,69 @@ KNOWN_TO_MUJOCO = ("egl", "osmesa", "glfw", NO_BACKEND, "disable", "off", "false
 
 
 class GlContext:
-    """The GL context of this process; `with context.current():` directs this thread's GL calls to it."""
+    """The GL context of this process; `with context.current():` directs this thread's GL calls to it.
+
+    Any thread may draw, one at a time.
+    """
 
     def __init__(self, backend: str) -> None:
         # Taken from mujoco's own modules and not from `mujoco.GLContext`, which was chosen when mujoco was imported.
         module = import_module(f"mujoco.{backend}")
         self._context: Any = module.GLContext(1, 1)
         self._egl: Any = module.EGL if backend == "egl" else None
-        self._context.make_current()
+        self._lock = RLock()
+        self._is_current = False
+        self._discarded: deque[Any] = deque()
+        with self.current():
+            pass  # a context that cannot be used fails here
         # Never destroyed by Python: mujoco and dm_control each close the display in an exit handler of their own, and a
         # context that is destroyed after them complains on stderr. The end of the process frees it.
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._context))
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Be current within the block, and hand back to the context that was current before.
+        """Be current within the block, and hand back to the context that was current before, or to none.
 
-        dm_control remembers that its own context is current and never looks again: after a change behind its back
-        `physics.render` would draw into ours.
+        A context can be current in one thread only, and in a thread that keeps it no other can draw any more. dm_control
+        remembers that its own context is current and never looks again: after a change behind its back `physics.render`
+        would draw into ours.
         """
-        before = self._egl.eglGetCurrentContext() if self._egl else None
-        if before and before.address == self._context._context.address:
-            yield
-            return
-        display = self._egl.eglGetCurrentDisplay() if before else None
+        with self._lock:
+            if self._is_current:  # in a block around this one
+                yield
+                return
+            hand_back = self._make_current()
+            self._is_current = True
+            try:
+                while self._discarded:
+                    self._discarded.popleft().free()
+                yield
+            finally:
+                self._is_current = False
+                hand_back()
+
+    def discard(self, resource: Any) -> None:
+        """Call `resource.free()` when this context is current for the next time.
+
+        It makes no GL call, so finalizers may use it: garbage is collected in any thread, in the middle of anything.
+        """
+        self._discarded.append(resource)
+
+    def _make_current(self) -> Callable[[], object]:
+        """Returns what makes the context of before current."""
+        if not self._egl:
+            self._context.make_current()
+            return lambda: None
+        egl = self._egl
+        egl.eglBindAPI(egl.EGL_OPENGL_API)  # each thread has to say which API's current context it means
+        before, display = egl.eglGetCurrentContext(), egl.eglGetCurrentDisplay()
         self._context.make_current()
-        try:
-            yield
-        finally:
-            if before:
-                self._egl.eglMakeCurrent(display, self._egl.EGL_NO_SURFACE, self._egl.EGL_NO_SURFACE, before)
+        return lambda: egl.eglMakeCurrent(
+            display if before else egl.eglGetCurrentDisplay(),
+            egl.EGL_NO_SURFACE,
+            egl.EGL_NO_SURFACE,
+            before or egl.EGL_NO_CONTEXT,
+        )
 
 
 def prepare_gl() -> None:

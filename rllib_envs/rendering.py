@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from datamodules.errors import SettingsError, UnknownNameError
 from datamodules.tasks import Camera, RenderSettings
-from rllib_envs.gl import GlContext, gl_context
+from rllib_envs.gl import gl_context
 
 MAX_GEOMS = 5000
 
@@ -57,17 +57,18 @@ class SceneRenderer:
         with self._gl.current():
             self._context = _upload(model, settings, self._side)
         self._heights = model.hfield_data.copy()
-        self._release = finalize(self, _release, self._gl, self._context)
+        # The same numbers name other objects in other GL contexts, so they are freed when this one is current.
+        self._release = finalize(self, self._gl.discard, self._context)
         self._release.atexit = False  # the end of the process frees what is left
 
     def draw(self, model: Any, data: Any, camera: Any, out: NDArray[np.uint8]) -> None:
         """Draw into `out`, uint8 RGB (pixels, pixels, 3), first row on top; kinematics must be up to date."""
         pixels = out.shape[0]
         everything = mujoco.mjtCatBit.mjCAT_ALL.value
-        mujoco.mjv_updateScene(model, data, self._options, None, camera, everything, self._scene)
         viewport = mujoco.MjrRect(0, 0, pixels, pixels)
         bottom_up = np.empty((pixels, pixels, 3), dtype=np.uint8)
-        with self._gl.current():
+        with self._gl.current():  # other threads may be drawing with this renderer, too
+            mujoco.mjv_updateScene(model, data, self._options, None, camera, everything, self._scene)
             if pixels > self._side:
                 self._side = pixels
                 mujoco.mjr_resizeOffscreen(pixels, pixels, self._context)
@@ -125,9 +126,3 @@ def _upload(model: Any, settings: RenderSettings, side: int) -> Any:
         return mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
     finally:
         quality.offsamples, quality.shadowsize, buffer.offwidth, buffer.offheight = before
-
-
-def _release(gl: GlContext, context: Any) -> None:
-    """Free GL objects with their own GL context current: the same numbers name other objects in other contexts."""
-    with gl.current():
-        context.free()

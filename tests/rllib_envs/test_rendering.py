@@ -1,5 +1,7 @@
 """The renderer: what the quality settings do, what is shared, and what it leaves as it was."""
 
+import gc
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +11,19 @@ from numpy.testing import assert_array_equal
 
 from datamodules.errors import SettingsError
 from datamodules.tasks import Camera, Prompts, RenderSettings, Task
+from rllib_envs.gl import gl_context
 from rllib_envs.simulators import make_simulator
 
 WALKER = Task("walker", "dm_control", "walker-walk", Prompts(goal=("anything",)), camera=Camera(name="side"))
+
+
+class Freed:
+    """Counts how often it was freed."""
+
+    calls = 0
+
+    def free(self) -> None:
+        self.calls += 1
 
 
 def test_full_quality_gives_the_pixels_of_dm_control() -> None:
@@ -52,6 +64,36 @@ def test_simulators_of_different_models_draw_by_turns() -> None:
     for simulator, frame, wrong in zip(simulators, expected, other, strict=True):
         assert_array_equal(simulator.render(84), frame)
         assert not np.array_equal(frame, wrong)
+
+
+def test_threads_draw_by_turns() -> None:
+    ours, theirs = make_simulator(WALKER), make_simulator(replace(WALKER, simulator="cheetah-run"))
+    with ThreadPoolExecutor(1) as thread:  # it lives through all of this
+        ours.reset(seed=0)
+        theirs.reset(seed=0)
+        first = [simulator.render(84).copy() for simulator in (ours, theirs)]
+        for simulator, frame in zip((ours, theirs), first, strict=True):
+            assert_array_equal(thread.submit(simulator.render, 84).result(), frame)
+            assert_array_equal(simulator.render(84), frame)
+
+
+def test_garbage_that_another_thread_collects_is_freed_at_the_next_drawing() -> None:
+    """Freed where it is collected, it would leave the GL context with that thread, and nobody else could draw."""
+    kept = make_simulator(WALKER)
+    kept.reset(seed=0)
+    dropped = make_simulator(replace(WALKER, render=RenderSettings(multisamples=2)))
+    dropped.reset(seed=0)
+    dropped.render(84)
+    cycle: list[object] = [dropped]
+    cycle.append(cycle)
+    del dropped, cycle
+    freed = Freed()
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(gl_context().discard, freed).result()
+        thread.submit(gc.collect).result()
+        assert freed.calls == 0
+        kept.render(84)
+        assert freed.calls == 1
 
 
 def test_fast_frames_show_the_same_scene_as_full_ones() -> None:

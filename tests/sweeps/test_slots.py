@@ -107,7 +107,14 @@ def places(out: Path) -> dict[str, list[dict[str, str]]]:
 def two_gpus() -> Iterator[None]:
     """A session of Ray with two logical GPUs, whatever the one that an earlier test left running had."""
     ray.shutdown()
-    ray.init(num_cpus=8, num_gpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 * 2**20)
+    ray.init(
+        address="local",
+        num_cpus=8,
+        num_gpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        object_store_memory=100 * 2**20,
+    )
     yield
     ray.shutdown()
 
