@@ -44,9 +44,9 @@ class GlContext:
     def current(self) -> Iterator[None]:
         """Be current within the block, and hand back to the context that was current before, or to none.
 
-        A context is current in one thread at most, and where that thread keeps it, no other can draw. dm_control remembers
-        that its own context is current and never looks again: after a change behind its back `physics.render` would draw
-        into ours.
+        A context is current in one thread at most, and where that thread keeps it, no other can draw. dm_control
+        remembers that its own context is current and never looks again: after a change behind its back
+        `physics.render` would draw into ours.
         """
         with self._lock:
             if self._is_current:  # in a block around this one
