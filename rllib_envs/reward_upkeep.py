@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from lightning_modules.reward_function import RewardFunction
 from rllib_envs.agent_files import AgentCard
@@ -65,7 +66,8 @@ class RewardUpkeep:
         if not self._refiner.due(steps, progress.refinements):
             self._relabel(progress)  # env runners in other processes are a call behind with what they heard of a reward
             return False
-        with torch_threads(self._threads):  # all else waits
+        # all else waits; a student is drawn at random before its weights are read, and its agent must not notice
+        with torch_threads(self._threads), torch.random.fork_rng(devices=[]):
             self._refine(steps, progress)
             self._relabel(progress)
         return True

@@ -14,6 +14,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+import rllib_envs.refinement
 import rllib_envs.reward_upkeep
 import rllib_envs.training
 from datamodules.errors import DataError
@@ -131,6 +132,22 @@ def test_a_training_with_refinements_ends_with_every_transition_rewarded_by_the_
     other = replace(small, refinement=replace(small.refinement, queries=9))
     with pytest.raises(DataError, match=r"another agent: there refinement\.queries is 10, here it is 9"):
         train(other, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_running")
+def test_refinements_that_are_all_rejected_leave_the_agent_as_it_would_have_been(
+    card: AgentCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rllib_envs.refinement, "why_worse", lambda *marks: "worse, says the test")
+    train(card, tmp_path / "rejected")
+    records = list(read_records(tmp_path / "rejected"))
+    assert [record.accepted for record in records] == [False] * 3
+    assert all(record.fit_seconds > 0 for record in records)
+    train(replace(card, refinement=None), tmp_path / "without")
+    returns = [[line["true_returns"] for line in lines_of(tmp_path / name)] for name in ("rejected", "without")]
+    assert returns[0] == returns[1]
+    assert returns[0][0] != returns[0][-1]
 
 
 @pytest.mark.slow
