@@ -106,11 +106,7 @@ def _open(address: str) -> tuple[Any, str]:
         system, path = url_to_fs(address, **_options(address))
     except (ImportError, ValueError) as error:  # ValueError: a scheme that fsspec has never heard of
         scheme = address.partition("://")[0]
-        remedy = (
-            "pip install 'vlm-reward-rl[s3]' (or s3fs)"
-            if scheme in ("s3", "s3a")
-            else "take https:// or s3://, or install what it names"
-        )
+        remedy = "pip install s3fs" if scheme in ("s3", "s3a") else "take https:// or s3://, or install what it names"
         raise MissingDependencyError(f"{scheme}:// addresses cannot be read ({error}): {remedy}") from error
     return system, path
 

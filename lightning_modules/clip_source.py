@@ -94,8 +94,7 @@ class ClipSource:
                 return open_clip.get_tokenizer(self.open_clip_name)
         except ImportError as error:
             raise MissingDependencyError(
-                f"the tokenizer of {self.model} needs transformers: install it with "
-                f"`pip install 'vlm-reward-rl[siglip]'` (or `pip install transformers`), {FIX}"
+                f"the tokenizer of {self.model} needs transformers: install it with `pip install transformers`, {FIX}"
             ) from error
         except Exception as error:  # as above
             if self.is_folder:

@@ -20,7 +20,7 @@ OPSET = 17
 DIGEST = "student_digest"
 FORMAT = b"1"
 """part of the digest: another number wherever the exported graph changes"""
-INSTALL = "pip install 'vlm-reward-rl[runtimes]'"
+INSTALL = "pip install onnx onnxruntime openvino"
 
 
 def student_onnx(folder: Path, network: FrameNetwork) -> bytes:

@@ -126,9 +126,7 @@ def test_operation_that_onnx_lacks_is_named() -> None:
 
 def test_without_onnx_the_message_says_how_to_get_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(
-        MissingDependencyError, match=r"'onnx' is not installed: pip install 'vlm-reward-rl\[runtimes\]'"
-    ):
+    with pytest.raises(MissingDependencyError, match=r"'onnx' is not installed: pip install onnx onnxruntime openvino"):
         student_onnx(folder, with_frames(folder))
 
 

@@ -110,7 +110,7 @@ def test_unknown_runtime_offers_the_closest_name() -> None:
 def test_missing_package_is_named_with_its_remedy(name: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(
-        MissingDependencyError, match=rf"'{package}' is not installed: pip install 'vlm-reward-rl\[runtimes\]'"
+        MissingDependencyError, match=rf"'{package}' is not installed: pip install onnx onnxruntime openvino"
     ):
         open_runtime(name, NETWORK, onnx)
 

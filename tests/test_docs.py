@@ -1,4 +1,4 @@
-"""What the README says is true: its map is the tree, its commands exist, its Python runs."""
+"""What the documentation says is true: the map is the tree, commands exist, links lead somewhere, the example runs."""
 
 import os
 import re
@@ -14,9 +14,16 @@ from datamodules.conf import read_conf
 from datamodules.tasks import Task
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+PAGES = (
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "results/README.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+)
+TEXTS = {str(page.relative_to(ROOT)): page.read_text() for page in PAGES}
+README = TEXTS["README.md"]
 ROOMS = ("datamodules", "lightning_modules", "rllib_envs", "sweeps", "scripts")
-COMMANDS = re.findall(r"^    (python -m scripts\..*)$", README, re.MULTILINE)
+COMMANDS = sorted(
+    {line for text in TEXTS.values() for line in re.findall(r"^    (python -m scripts\..*)$", text, re.MULTILINE)}
+)
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
 
 
@@ -50,13 +57,29 @@ def test_map_lists_every_source_file_once() -> None:
     assert sorted(listed) == sorted(source_files())
 
 
-def test_files_and_anchors_named_in_the_text_exist() -> None:
-    named = set(re.findall(r"\b(?:conf|docs)/[\w/]+\.\w+", README)) | set(re.findall(r"\]\((\w+(?:\.md)?)\)", README))
+@pytest.mark.parametrize("page", TEXTS)
+def test_files_named_in_the_text_exist(page: str) -> None:
+    named = set(re.findall(r"\b(?:conf|docs)/[\w/]+\.\w+", TEXTS[page]))
     assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
 
 
+def anchors_of(page: Path) -> set[str]:
+    """What GitHub makes of the page's headings."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_links_within_the_repository_lead_somewhere(page: str) -> None:
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", TEXTS[page]):
+        path, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / path if path else ROOT / page
+        assert target.exists(), f"{page} links to {link}"
+        assert not anchor or anchor in anchors_of(target), f"{page} links to {link}"
+
+
 def test_make_targets_exist() -> None:
-    for target in set(re.findall(r"`?make ([a-z]+)`?(?=\n|`)", README)):
+    for target in set(re.findall(r"`?make ([a-z]+)`?(?=\n|`)", "".join(TEXTS.values()))):
         planned = subprocess.run(["make", "-n", target], cwd=ROOT, check=False, capture_output=True, text=True)
         assert planned.returncode == 0, planned.stderr
 
