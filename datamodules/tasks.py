@@ -93,7 +93,8 @@ class Task:
     family: Literal["dm_control", "gymnasium"]
     """which library the simulator comes from"""
     simulator: str
-    """dm_control: DOMAIN-TASK, as 'cartpole-swingup'; gymnasium: the environment id, as 'CartPole-v1'"""
+    """dm_control: DOMAIN-TASK, as 'cartpole-swingup'; gymnasium: the environment id, as 'CartPole-v1', or
+    MODULE:ID where a module of your own registers it"""
     prompts: Prompts
     """the sentences that make the reward"""
     episode_frames: int = 1000

@@ -1,5 +1,6 @@
-"""Gymnasium's MuJoCo and classic control environments behind the Simulator face, without their wrappers."""
+"""Gymnasium's MuJoCo and classic control environments, and others built like them, behind the Simulator face."""
 
+import importlib
 import os
 from typing import Any
 
@@ -24,9 +25,18 @@ cartpole counts the steps since it fell and warns."""
 
 
 def make_gymnasium_simulator(task: Task) -> Simulator:
-    """The simulator of a Gymnasium task; see simulators.make_simulator."""
+    """The simulator of a Gymnasium task, without Gymnasium's wrappers; see simulators.make_simulator."""
+    module, _, name = task.simulator.rpartition(":")
+    if module:  # as in gymnasium.make: the module registers the environment
+        try:
+            importlib.import_module(module)
+        except ImportError as failure:
+            raise SettingsError(
+                f"simulator {task.simulator!r} names the module {module!r}, which cannot be imported ({failure}): "
+                "install it, or put its folder into PYTHONPATH"
+            ) from failure
     try:
-        spec = gymnasium.spec(task.simulator)
+        spec = gymnasium.spec(name)
     except gymnasium.error.Error as failure:
         known = [name for name, spec in gymnasium.registry.items() if str(spec.entry_point).startswith(KINDS)]
         raise UnknownNameError("Gymnasium environment", task.simulator, known) from failure

@@ -10,7 +10,15 @@ from inspect import getdoc, isclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, auto_cli, set_parsing_settings
+from jsonargparse import (
+    ArgumentError,
+    ArgumentParser,
+    DefaultHelpFormatter,
+    Namespace,
+    auto_cli,
+    set_parsing_settings,
+)
+from jsonargparse._actions import _ActionConfigLoad
 
 from datamodules.errors import DataError, SuiteError, mistake_behind
 
@@ -21,7 +29,8 @@ INTERRUPTED = 130  # 128 + SIGINT, what a shell reports for Ctrl-C
 def run(function: Callable[..., Any], argv: Sequence[str] | None = None, then: Callable[[Any], Path] = Path) -> Path:
     """Read the arguments of `function` from its signature, call it, and print the path of its result as the last line.
 
-    Settings dataclasses in the signature become YAML files and flags; their field docstrings become `--help`.
+    Settings dataclasses in the signature become YAML files and flags; their field docstrings become `--help`. Flags win
+    over files wherever they stand, and a file given for one of the dataclasses replaces all that `--config` says of it.
     `function` may be such a dataclass itself: then its fields are the flags, and `then` does the work with it.
     `argv` defaults to the process's own arguments. Returns the path.
 
@@ -34,7 +43,7 @@ def run(function: Callable[..., Any], argv: Sequence[str] | None = None, then: C
         set_parsing_settings(docstring_parse_attribute_docstrings=True)
         result = auto_cli(
             function,
-            args=arguments,
+            args=files_first(arguments),
             as_positional=False,
             config_help="a YAML file with the arguments of this command",
             parser_class=Parser,
@@ -79,6 +88,24 @@ def require_files(arguments: Sequence[str]) -> None:
             raise DataError(f"there is no file {value!r}: {hint}")
 
 
+def files_first(arguments: Sequence[str]) -> list[str]:
+    """YAML files to the front, `--config` before `--task` before `--task.prompts`: what comes later wins."""
+    files: list[tuple[str, list[str]]] = []
+    others: list[str] = []
+    rest = list(arguments)
+    while rest:
+        name, _, value = rest[0].partition("=")
+        alone = len(rest) < 3 or rest[2].startswith("-")  # not the first of several values
+        given = rest[:1] if value else rest[:2] if alone else []
+        if name.startswith("--") and given and given[-1].endswith((".yaml", ".yml")):
+            files.append((name, given))
+            rest = rest[len(given) :]
+        else:
+            others.append(rest.pop(0))
+    files.sort(key=lambda file: (file[0] != "--config", file[0].count(".")))
+    return [word for _, given in files for word in given] + others
+
+
 def closest_files(path: Path) -> list[str]:
     """Up to three YAML files beside `path` or under conf/, those named like it first, then those in like folders."""
 
@@ -113,6 +140,20 @@ class Formatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
     """Help that keeps the lines of a description, so that commands in it can be copied."""
 
 
+class WholeGroup(_ActionConfigLoad):
+    """A file for a group of settings, as `--task FILE`: the task is that of the file, and nothing of another one stays.
+
+    jsonargparse would merge the two: a pendulum with the camera and the baseline of the cart-pole in `--config`.
+    """
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """As jsonargparse does, on defaults in place of what was read before."""
+        if args and isinstance(args[1].get(self.dest), Namespace):
+            parser, namespace = args[:2]
+            namespace[self.dest] = parser.get_defaults().get(self.dest)
+        return super().__call__(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+
 class Parser(ArgumentParser):
     """A parser whose errors are one readable message instead of pages of usage; a bare `--flag` means true."""
 
@@ -122,6 +163,13 @@ class Parser(ArgumentParser):
         if kwargs.get("type") is bool:
             action.nargs, action.const = "?", True
         return action
+
+    def parse_args(self, *args: Any, **kwargs: Any) -> Any:
+        """As jsonargparse does, but files replace groups of settings (`WholeGroup`)."""
+        for action in self._actions:
+            if isinstance(action, _ActionConfigLoad):
+                action.__class__ = WholeGroup
+        return super().parse_args(*args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise a SuiteError with the message, the closest option names and the way to the help."""

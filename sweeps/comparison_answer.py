@@ -8,7 +8,7 @@ from typing import Literal
 from sweeps.answer import duration, number
 from sweeps.audit_verdict import shown
 from sweeps.comparison import ArmFigures, Comparison, ratio, scores_of
-from sweeps.refinement_comparison import RefinedArm, refined_arms, teacher_share
+from sweeps.refinement_comparison import RefinedArm, queries_in_training, refined_arms, teacher_share
 from sweeps.run_statistics import Estimate
 
 ENOUGH_SEEDS = 5
@@ -159,7 +159,7 @@ def _order(found: Comparison) -> str:
 def _gate_sentences(found: Comparison) -> list[str]:
     words = {"pass": "passes", "open": "passes, with an interval that reaches below it", "fail": "fails"}
     return [
-        f"The plan's gate \N{LEFT DOUBLE QUOTATION MARK}{gate.name}\N{RIGHT DOUBLE QUOTATION MARK} "
+        f"The project's target \N{LEFT DOUBLE QUOTATION MARK}{gate.name}\N{RIGHT DOUBLE QUOTATION MARK} "
         f"{words[gate.word]}: {gate.figure}."
         for gate in gates_of(found)
     ]
@@ -218,8 +218,8 @@ def _compute_gate(student: ArmFigures, teacher: ArmFigures) -> Gate | None:
 
 def _refinement_gate(found: Comparison, refined: Sequence[RefinedArm], teacher: ArmFigures) -> Gate | None:
     """Of the best arm that asks few enough questions, or where none does, of the best."""
-    assert teacher.costs is not None
-    most = teacher.costs.queries / GATE_QUERIES
+    asked = queries_in_training(found, teacher)
+    most = asked / GATE_QUERIES
     known = [(share, arm) for arm in refined if (share := teacher_share(found, arm, teacher)) is not None]
     frugal = [(share, arm) for share, arm in known if arm.queries <= most]
     if not known:
@@ -232,9 +232,9 @@ def _refinement_gate(found: Comparison, refined: Sequence[RefinedArm], teacher: 
         f"a refined student's agent reaches at least {percent(GATE_REFINED)} of the teacher's, on at most 1/"
         f"{GATE_QUERIES} of its queries",
         f"{arm.arm.name}: {percent(share.value)} (95\N{NO-BREAK SPACE}% {percent(share.low)} to {percent(share.high)})"
-        f" on 1/{teacher.costs.queries / max(arm.queries, 1):,.0f} of the queries",
+        f" on 1/{asked / max(arm.queries, 1):,.0f} of the queries",
         f"interquartile mean {NAMES[found.measure]} of the final agents; {arm.queries:,.0f} queries in the training, "
-        f"where the teacher in the loop answers {teacher.costs.queries:,.0f}"
+        f"where the teacher in the loop is asked at {asked:,.0f} decisions"
         + (f"; with those that labelled the student's first frames {costs.queries:,.0f}" if costs else ""),
     )
 

@@ -75,6 +75,15 @@ def teacher_share(found: Comparison, arm: RefinedArm, teacher: ArmFigures) -> Es
     return ratio_of(own, its, interquartile_mean, np.random.default_rng(0))
 
 
+def queries_in_training(found: Comparison, teacher: ArmFigures) -> float:
+    """What the teacher in the loop is asked to train an agent: once a decision, mean over trials.
+
+    The questions that score evaluations are left out: they train nobody, and a refined student's evaluations need none.
+    """
+    trials = [trial.files for trial in found.files.finished if trial.arm == teacher.name and trial.files]
+    return float(np.mean([each.training["steps"] for each in trials]))
+
+
 def _refined_arm(
     arm: ArmFigures, trials: Sequence[SweptTrial], tasks: Sequence[str], generator: np.random.Generator
 ) -> RefinedArm:

@@ -188,6 +188,41 @@ def test_simulator_without_a_state_is_refused() -> None:
         make_simulator(Task("ice", "gymnasium", "FrozenLake-v1", PROMPTS))
 
 
+OWN = """
+import gymnasium
+from gymnasium.envs.mujoco.inverted_pendulum_v5 import InvertedPendulumEnv
+
+
+class Mine(InvertedPendulumEnv):
+    def step(self, action):
+        observation, _, terminated, truncated, info = super().step(action)
+        return observation, 7.0, terminated, truncated, info
+
+
+gymnasium.register("Mine-v0", Mine)
+"""
+
+
+def test_an_environment_of_ones_own_is_named_with_the_module_that_registers_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_environments.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    simulator = make_simulator(Task("mine", "gymnasium", "my_environments:Mine-v0", PROMPTS, frames_per_step=2))
+    simulator.reset(0)
+    assert simulator.step(np.zeros(1, np.float32)).true_reward == 14.0
+    state, frame = simulator.state(), simulator.render(64)
+    simulator.reset(1)
+    simulator.set_state(state)
+    assert frame.std() > 0
+    assert_array_equal(simulator.render(64), frame)
+
+
+def test_a_module_that_cannot_be_imported_is_named() -> None:
+    with pytest.raises(SettingsError, match="names the module 'no_such_module', which cannot be imported"):
+        make_simulator(Task("mine", "gymnasium", "no_such_module:Mine-v0", PROMPTS))
+
+
 def test_state_of_another_simulator_is_refused(pole: Task, falling_pole: Task) -> None:
     with pytest.raises(DataError, match=r"shape \(3,\) does not belong to task 'pole'"):
         make_simulator(pole).set_state(np.zeros(3))

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from datamodules.tasks import Prompts, Task
+from scripts.command import files_first, run
+
 ROOT = Path(__file__).parents[2]
 
 TASK = """
@@ -135,6 +138,50 @@ def test_mistakes_end_with_code_2_and_one_plain_message(
     assert expected in stderr
     assert "Traceback" not in stderr
     assert len(stderr.splitlines()) < 6
+
+
+TRIAL = """
+task:
+  name: cart
+  family: dm_control
+  simulator: cartpole-balance
+  prompts: {goal: [an upright pole], baseline: [a pole], alpha: 0.5}
+  camera: {distance: 5.0}
+seed: 4
+"""
+
+
+def read(folder: Path, *arguments: str) -> tuple[Task, int]:
+    """What a command is called with."""
+    seen = []
+
+    def roll(task: Task, seed: int = 0) -> Path:
+        seen.append((task, seed))
+        return folder
+
+    (folder / "trial.yaml").write_text(TRIAL)
+    (folder / "pole.yaml").write_text(TASK)
+    run(roll, [argument.format(folder=folder) for argument in arguments])
+    return seen[0]
+
+
+def test_a_file_for_a_group_of_settings_replaces_all_that_the_config_says_of_it(tmp_path: Path) -> None:
+    task, seed = read(tmp_path, "--config", "{folder}/trial.yaml", "--task", "{folder}/pole.yaml")
+    pole = Prompts(goal=("pole vertically upright on top of the cart",))
+    assert (task, seed) == (Task("pole", "dm_control", "cartpole-swingup", pole), 4)
+
+
+def test_flags_win_over_files_wherever_they_stand(tmp_path: Path) -> None:
+    flags = ("--seed", "3", "--task.name", "mine")
+    task, seed = read(tmp_path, *flags, "--task={folder}/pole.yaml", "--config", "{folder}/trial.yaml")
+    assert (task.name, task.simulator, seed) == ("mine", "cartpole-swingup", 3)
+    task, seed = read(tmp_path, *flags, "--config={folder}/trial.yaml")
+    assert (task.name, task.simulator, seed) == ("mine", "cartpole-balance", 3)
+
+
+def test_what_is_no_file_of_settings_keeps_its_place() -> None:
+    several = ["--students", "a.yaml", "b.yaml", "--loud", "--config", "c.yaml"]
+    assert files_first(several) == ["--config", "c.yaml", "--students", "a.yaml", "b.yaml", "--loud"]
 
 
 def test_bugs_keep_their_traceback(folder: Path) -> None:

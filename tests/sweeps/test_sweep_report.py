@@ -28,7 +28,7 @@ def test_the_page_is_one_file_that_fetches_nothing(reported: Path) -> None:
     page = Page(reported / "comparison.html")
     assert page.headings == [
         "What to pick",
-        "The plan's gates",
+        "The project's targets",
         "Side by side",
         "Learning",
         "How sure is the order",
@@ -123,7 +123,7 @@ def test_a_sweep_of_fits_shows_fidelity_and_no_agents(built_trial: Path, tmp_pat
     page = Page(sweep / "comparison.html")
     assert "Only student is there: Spearman inside an episode .913" in page.text
     assert {"Seed by seed", "What it costs"} <= set(page.headings)
-    assert not {"The agents", "Better at the reward than at the task?", "The plan's gates"} & set(page.headings)
+    assert not {"The agents", "Better at the reward than at the task?", "The project's targets"} & set(page.headings)
 
 
 def test_a_search_is_told_beside_the_confirmation_of_its_winner(built_trial: Path, tmp_path: Path) -> None:
