@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import RLock
-from typing import Any
+from typing import IO, Any
 
 from datamodules.whole_files import plain_when_full
 
@@ -48,8 +48,9 @@ class Spool:
             self._deliver(call, arguments)
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with plain_when_full(self._path), self._path.open("a") as stream:
-            stream.write(json.dumps({"call": call, **arguments}) + "\n")
+        with plain_when_full(self._path), self._path.open("a+b") as stream:
+            _drop_torn_line(stream)
+            stream.write((json.dumps({"call": call, **arguments}) + "\n").encode())
         if time.monotonic() - self._tried >= SECONDS_BETWEEN_TRIES:
             self.flush()
 
@@ -64,7 +65,10 @@ class Spool:
     def _flush(self) -> Path | None:
         if self._path is None or not self._path.exists():
             return None
-        lines = self._path.read_text().splitlines(keepends=True)
+        with self._path.open("r+b") as stream:
+            _drop_torn_line(stream)
+            stream.seek(0)
+            lines = stream.read().decode().splitlines(keepends=True)
         while lines:
             record = json.loads(lines[0])
             try:
@@ -89,3 +93,13 @@ class Spool:
         self._noted = True
         reason = (str(error) or type(error).__name__).splitlines()[0]
         log.warning(f"MLflow does not answer ({reason}): its records wait in {self._path}, and the work goes on")
+
+
+def _drop_torn_line(stream: IO[bytes]) -> None:
+    """Leave out what a full disk or a kill left of a record in the middle of its writing."""
+    stream.seek(0)
+    content = stream.read()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        stream.truncate(whole)
+    stream.seek(whole)

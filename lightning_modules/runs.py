@@ -16,14 +16,16 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
+from uuid import uuid4
 
-# A server that is down must not hold a run up for a quarter of an hour (MLflow's default: 7 retries of 120 s).
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+# A server that is down must not hold a run up for a quarter of an hour (MLflow's default: 7 retries of 120 s), and one
+# that is slow must not be asked for a new run again without a look: it would make two. The spool looks and tries again.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
 import mlflow
 import numpy as np
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types.schema import Schema, TensorSpec
@@ -44,6 +46,10 @@ log = logging.getLogger(__name__)
 PARAMETER_CHARACTERS = 500
 """Longer values go into tags, which MLflow does not cut."""
 
+TOKEN = "begin_token"
+"""tag by which a run is found again whose making was not answered in time"""
+ALREADY_THERE, REFUSED = "RESOURCE_ALREADY_EXISTS", "INVALID_PARAMETER_VALUE"
+"""codes of MLflow's errors"""
 LOST = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
 """codes of MLflow's errors where the store, and not the record, is to blame"""
 
@@ -118,7 +124,7 @@ class Run:
         Raises:
             SettingsError: the store cannot be used, or does not answer and there is no spool.
         """
-        self._spool.send("begin", time=_milliseconds())
+        self._spool.send("begin", time=_milliseconds(), token=uuid4().hex)
         self._begun = True
         if self._system is None:
             self._system = SystemMetrics(self._log_system)
@@ -211,7 +217,7 @@ class Run:
     def _deliver(self, call: str, record: dict[str, Any]) -> None:
         """One record, as `Spool` keeps it, to the store."""
         if call == "begin":
-            self._deliver_begin(record["time"])
+            self._deliver_begin(record["time"], record.get("token", ""))
             return
         client, run_id = self._client, self.run_id
         assert run_id is not None, "the record of its begin is delivered before all others"
@@ -221,7 +227,7 @@ class Run:
                 step = record["step"] if call == "metrics" else (at - self._start_of(run_id)) // 1000
                 client.log_batch(run_id, metrics=[Metric(k, v, at, step) for k, v in record["values"].items()])
             case "parameters":
-                client.log_batch(run_id, params=[Param(k, v) for k, v in record["values"].items()])
+                self._deliver_parameters(run_id, record["values"])
             case "tag":
                 client.set_tag(run_id, record["key"], record["value"])
             case "file":
@@ -253,26 +259,52 @@ class Run:
             case "end":
                 client.set_terminated(run_id, status=record["status"], end_time=record["time"])
 
-    def _deliver_begin(self, at: int) -> None:
+    def _deliver_begin(self, at: int, token: str) -> None:
         client = self._client
         try:
-            found = client.get_experiment_by_name(self._experiment)
-            self.experiment_id = (
-                found.experiment_id
-                if found
-                else client.create_experiment(self._experiment, artifact_location=self._artifacts)
-            )
+            self.experiment_id = self._find_experiment()
             if self.run_id is not None:
                 client.update_run(self.run_id, status=STATUS_RUNNING)
                 return
-            tags = {MLFLOW_PARENT_RUN_ID: self._parent} if self._parent else None
-            made = client.create_run(self.experiment_id, start_time=at, run_name=self._name, tags=tags)
+            # a server that was too slow may have made the run after we gave up waiting
+            found = client.search_runs([self.experiment_id], f"tags.`{TOKEN}` = '{token}'", max_results=1)
+            if found:
+                made = found[0]
+            else:
+                tags = {TOKEN: token, **({MLFLOW_PARENT_RUN_ID: self._parent} if self._parent else {})}
+                made = client.create_run(self.experiment_id, start_time=at, run_name=self._name, tags=tags)
         except Exception as error:
             if self._may_return(error):
                 raise
             raise self._unusable(error) from error
         self.run_id = made.info.run_id
         self._on_begin(made.info.run_id)
+
+    def _find_experiment(self) -> str:
+        """The experiment's id; it is made when it does not exist."""
+        found = self._client.get_experiment_by_name(self._experiment)
+        if found:
+            return str(found.experiment_id)
+        try:
+            return str(self._client.create_experiment(self._experiment, artifact_location=self._artifacts))
+        except MlflowException as error:
+            if error.error_code != ALREADY_THERE:
+                raise
+            return self._find_experiment()  # another trial made it in between
+
+    def _deliver_parameters(self, run_id: str, values: Mapping[str, str]) -> None:
+        """MLflow never changes a parameter: of a run that goes on with other settings, those become tags."""
+        try:
+            self._client.log_batch(run_id, params=[Param(key, value) for key, value in values.items()])
+        except MlflowException as error:
+            if error.error_code != REFUSED:
+                raise
+            known = self._client.get_run(run_id).data.params
+            changed = {key: value for key, value in values.items() if known.get(key, value) != value}
+            if not changed:
+                raise
+            new = [Param(key, value) for key, value in values.items() if key not in known]
+            self._client.log_batch(run_id, params=new, tags=[RunTag(key, value) for key, value in changed.items()])
 
     def _start_of(self, run_id: str) -> int:
         """When the run was first begun, in milliseconds since 1970, however often it was gone on with."""

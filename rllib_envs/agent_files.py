@@ -159,6 +159,8 @@ class AgentResult:
     refine (where the student is), other"""
     teacher_queries: int
     """frames scored by the teacher itself"""
+    evaluation_seconds: float = 0.0
+    """of `seconds`, those of the evaluations: without them the agent would have learned the same"""
     non_finite_rewards: int = 0
     """rewards that were NaN or infinite and reached the agent as 0"""
     cost_shares: dict[str, float] = field(default_factory=dict)

@@ -97,6 +97,7 @@ class Training:
         self._algorithm.stop()
 
     def _evaluate(self, on_evaluation: OnEvaluation | None, on_picture: OnPicture | None) -> Returns:
+        start = time.perf_counter()
         seeds = range(EVALUATION_SEED, EVALUATION_SEED + self._card.learning.evaluation_episodes)
         policy = greedy_policy(self._algorithm.actor())
         sheet = None if on_picture is None else ContactSheet(self._environment)
@@ -124,6 +125,7 @@ class Training:
             on_evaluation(line)
         if sheet is not None and on_picture is not None:
             on_picture(sheet.picture(), self._algorithm.steps)
+        self._progress.evaluate += time.perf_counter() - start
         return returns
 
     def _save(self) -> None:
@@ -165,6 +167,7 @@ class Training:
             steps=steps,
             updates=self._algorithm.updates,
             seconds=round(progress.seconds, 2),
+            evaluation_seconds=round(progress.evaluate, 2),
             steps_per_second=round(steps / progress.seconds, 1),
             costs=costs,
             cost_shares=shares_of(costs),
@@ -199,6 +202,8 @@ class Progress:
     """the most main memory that this process and its env runners held in any start, GiB"""
     gpu_memory: float = 0.0
     """the same on the GPU"""
+    evaluate: float = 0.0
+    """seconds of `seconds` spent on evaluations"""
     evaluations: int = 0
     """lines of evaluations.jsonl"""
     evaluation_steps: int = 0

@@ -46,7 +46,7 @@ class ArmCosts:
     """What one trial of an arm takes, mean over its finished trials."""
 
     seconds: Mapping[str, float]
-    """by stage; what trials share counts in each of them"""
+    """by stage; what trials share counts in each of them, and evaluations during the training as evaluation"""
     phases: Mapping[str, float]
     """of the agent's training: seconds by what they were spent on"""
     steps_per_second: float | None
@@ -294,6 +294,9 @@ def _costs(trials: Sequence[SweptTrial]) -> ArmCosts:
     for own, each in zip(seconds, files, strict=True):
         if "train" in own:  # a trial that was stopped counts the last attempt alone, its training all of them
             own["train"] = max(own["train"], each.training.get("seconds", 0.0))
+            evaluations = each.training.get("evaluation_seconds", 0.0)
+            own["train"] -= evaluations
+            own["evaluate"] = own.get("evaluate", 0.0) + evaluations
     return ArmCosts(
         by_name(seconds),
         by_name([each.training["costs"] for each in files if "costs" in each.training]),

@@ -80,6 +80,11 @@ def clear(found: Comparison, better: str, worse: str) -> bool:
     return estimate is not None and estimate.low > 0.5 and 1 / _separations(found, better, worse) <= CHANCE
 
 
+def is_unbeaten(found: Comparison, arm: ArmFigures, others: Sequence[ArmFigures]) -> bool:
+    """Whether none of the others clearly beats it."""
+    return not any(clear(found, other.name, arm.name) for other in others if other is not arm)
+
+
 def gates_of(found: Comparison) -> list[Gate]:
     """The plan's gates, where the sweep has a student's and a teacher's reward; else empty."""
     arms = {arm.name: arm for arm in found.arms}
@@ -87,7 +92,7 @@ def gates_of(found: Comparison) -> list[Gate]:
         return []
     if refined := refined_arms(found):  # its bare student is poor on purpose
         return [gate for gate in (_refinement_gate(found, refined, arms["teacher"]),) if gate]
-    return [gate for gate in (_return_gate(found), _compute_gate(arms["student"], arms["teacher"])) if gate]
+    return [gate for gate in (_return_gate(found), _compute_gate(found, arms["student"], arms["teacher"])) if gate]
 
 
 def pick_of(found: Comparison) -> list[str]:
@@ -96,21 +101,26 @@ def pick_of(found: Comparison) -> list[str]:
     if len(ranked) < 2:
         return []
     best = ranked[0]
-    level = [arm for arm in ranked if arm is best or not clear(found, best.name, arm.name)]
+    level = [arm for arm in ranked if is_unbeaten(found, arm, ranked)]
+    if not level:
+        return ["None to pick: each arm is clearly beaten by another."]
     pick = min(level, key=_compute)
     digits = digits_of(found)
     assert pick.overall is not None
     assert best.overall is not None
     worth = f"{NAMES[found.measure]} {figure(pick.overall, digits)}"
     sentences = [f"Pick {pick.name}: {worth} at {duration(_compute(pick))} a trial."]
-    if pick is not best:
+    if pick is not best and best in level:
         sentences.append(
             f"{best.name} reaches {figure(best.overall, digits)}, which these runs cannot tell from it, at "
             f"{duration(_compute(best))}."
         )
-    beaten = [arm.name for arm in ranked if arm not in level]
-    if beaten:
-        sentences.append(f"Clearly beaten by {best.name}: {', '.join(beaten)}.")
+    beaten = [arm for arm in ranked if arm not in level]
+    by_best = [arm.name for arm in beaten if clear(found, best.name, arm.name)]
+    by_others = [arm.name for arm in beaten if arm.name not in by_best]
+    for names, others in ((by_best, best.name), (by_others, "others")):
+        if names:
+            sentences.append(f"Clearly beaten by {others}: {', '.join(names)}.")
     same = [arm.name for arm in level if arm is not pick and arm is not best]
     if same:
         sentences.append(
@@ -157,7 +167,7 @@ def _order(found: Comparison) -> str:
 
 
 def _gate_sentences(found: Comparison) -> list[str]:
-    words = {"pass": "passes", "open": "passes, with an interval that reaches below it", "fail": "fails"}
+    words = {"pass": "passes", "open": "is open", "fail": "fails"}
     return [
         f"The project's target \N{LEFT DOUBLE QUOTATION MARK}{gate.name}\N{RIGHT DOUBLE QUOTATION MARK} "
         f"{words[gate.word]}: {gate.figure}."
@@ -189,7 +199,7 @@ def _return_gate(found: Comparison) -> Gate | None:
     name = f"the student's agent reaches more than {percent(GATE_RETURN)} of the teacher's"
     if share is None:
         return Gate(
-            "fail", name, "not known", "both need finished runs on the same tasks, and the teacher a return above 0"
+            "open", name, "not known", "both need finished runs on the same tasks, and the teacher a return above 0"
         )
     word: GateWord = "fail" if share.value <= GATE_RETURN else "pass" if share.low > GATE_RETURN else "open"
     lost = ("teacher", "random") in found.improvement and not clear(found, "teacher", "random")
@@ -202,7 +212,7 @@ def _return_gate(found: Comparison) -> Gate | None:
     )
 
 
-def _compute_gate(student: ArmFigures, teacher: ArmFigures) -> Gate | None:
+def _compute_gate(found: Comparison, student: ArmFigures, teacher: ArmFigures) -> Gate | None:
     if not student.costs or not teacher.costs or student.costs.compute <= 0:
         return None
     times = teacher.costs.compute / student.costs.compute
@@ -210,9 +220,9 @@ def _compute_gate(student: ArmFigures, teacher: ArmFigures) -> Gate | None:
         "pass" if times > GATE_COMPUTE else "fail",
         f"total compute is more than {GATE_COMPUTE:g} times lower",
         f"{number(times)} times lower",
-        f"seconds from nothing to an agent: {duration(teacher.costs.compute)} with the teacher in the loop, "
-        f"{duration(student.costs.compute)} with a student, its data and its fit included; teacher queries "
-        f"{teacher.costs.queries:,.0f} and {student.costs.queries:,.0f}",
+        f"seconds from nothing to an agent, without evaluations: {duration(teacher.costs.compute)} with the teacher in "
+        f"the loop, {duration(student.costs.compute)} with a student, its data and its fit included; teacher queries "
+        f"{queries_in_training(found, teacher):,.0f} and {student.costs.queries:,.0f}",
     )
 
 

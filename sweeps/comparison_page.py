@@ -15,11 +15,11 @@ from sweeps.comparison_answer import (
     ENOUGH_SEEDS,
     NAMES,
     answer_of,
-    clear,
     digits_of,
     figure,
     gates_of,
     interval,
+    is_unbeaten,
     percent,
     pick_of,
 )
@@ -121,14 +121,12 @@ def _queries(trials: Sequence[SweptTrial]) -> int:
 
 def _arm_row(found: Comparison, arm: ArmFigures) -> dict[str, Any]:
     digits = digits_of(found)
-    best = found.ranked[0] if found.ranked else None
-    level = best is not None and (arm is best or not clear(found, best.name, arm.name))
     return {
         "name": arm.name,
         "finished": f"{arm.finished} of {arm.trials}",
         "overall": _cell(arm.overall, digits),
         "mean": _cell(arm.mean, digits),
-        "level": level and arm in found.ranked,
+        "level": arm in found.ranked and is_unbeaten(found, arm, found.ranked),
         "overoptimised": arm.overoptimised,
         "tasks": [_task_cell(found, arm, task) for task in found.files.tasks],
     }

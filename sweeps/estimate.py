@@ -18,6 +18,7 @@ from sweeps.journal import Journal
 from sweeps.settings import SweepConfig, TrialConfig
 from sweeps.shared_stages import shared_stages
 from sweeps.space import SweepTrial, trials_of
+from sweeps.trial_files import RESULT, is_finished
 
 EPOCHS = 32
 """of a student's file that does not say"""
@@ -106,9 +107,9 @@ def measured_rates(trials: Sequence[SweepTrial]) -> dict[str, float]:
     """Seconds for a unit of each kind of work, mean over the finished trials."""
     found: dict[str, list[float]] = defaultdict(list)
     for trial in trials:
-        if not (trial.config.out / "result.json").exists():
+        if not is_finished(trial.config.out):
             continue
-        seconds = read_json(trial.config.out / "result.json")["seconds"]
+        seconds = read_json(trial.config.out / RESULT)["seconds"]
         for stage, (units, _, kind) in _amounts(trial.config).items():
             if seconds.get(stage) and units:
                 found[kind].append(seconds[stage] / units)

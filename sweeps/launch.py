@@ -20,7 +20,8 @@ from datamodules.results import read_json, write_json, write_result
 from sweeps.settings import SweepConfig
 from sweeps.slots import Machines, resources_of, run_list
 from sweeps.space import SweepTrial, trials_of
-from sweeps.sweep_files import FINISHED, RESULT, SWEEP
+from sweeps.sweep_files import FINISHED, SWEEP
+from sweeps.trial_files import RESULT, is_finished
 
 
 def launch_sweep(sweep: SweepConfig, command: str) -> Path:
@@ -35,6 +36,7 @@ def launch_sweep(sweep: SweepConfig, command: str) -> Path:
     from lightning_modules.ray_session import ray_session
     from lightning_modules.run_spool import SPOOL
     from lightning_modules.runs import Run
+    from sweeps.trial_runs import end_runs
 
     out = sweep.out
     if sweep.resume and not (out / SWEEP).exists():
@@ -69,6 +71,7 @@ def launch_sweep(sweep: SweepConfig, command: str) -> Path:
             owned = [owned_by(run.run_id, trial) for trial in waiting]
             done = len(trials) - len(waiting)
             ended = run_list(sweep, owned, machines, command, done) if owned else {}
+            end_runs(sweep, [name for name, how in ended.items() if how["status"] != FINISHED])
             return _conclude(sweep, trials, ended, run, time.monotonic() - start if work else 0.0)
 
 
@@ -89,10 +92,13 @@ def _search(
 
 
 def check_trials(trials: Sequence[SweepTrial]) -> list[SweepTrial]:
-    """Check every trial as it would check itself, each kind once; returns those that have no result yet.
+    """Check every trial as it would check itself, each kind once; returns those that have something left to do.
+
+    That may be no more than to deliver what a lost MLflow server missed.
 
     Raises SuiteError: a mistake in a trial's settings, or a folder that holds a trial of other settings.
     """
+    from lightning_modules.run_spool import SPOOL
     from sweeps.journal import Journal
     from sweeps.trial import check_trial, stages_of
 
@@ -100,7 +106,7 @@ def check_trials(trials: Sequence[SweepTrial]) -> list[SweepTrial]:
     for trial in trials:
         config = trial.config
         unfinished = {stage.name for stage in Journal(config.out).unfinished(stages_of(config))}
-        if unfinished or not (config.out / RESULT).exists():
+        if unfinished or not is_finished(config.out) or (config.out / SPOOL).exists():
             waiting.append(trial)
         data = (config.task, config.teacher, config.student, config.fit)
         kind = repr((data, config.reward, config.spread_penalty, config.refinement, config.judge, sorted(unfinished)))

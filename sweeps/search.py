@@ -23,11 +23,12 @@ from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from datamodules.differences import as_json
-from datamodules.errors import DataError
+from datamodules.errors import DataError, SuiteError
 from datamodules.results import write_atomically
 from sweeps.settings import Range, SearchSettings, SweepConfig, TrialConfig
 from sweeps.slots import PERCENT, VALUE, Drawn, Machines, Point, run_drawn
 from sweeps.space import TRIALS, SweepTrial, check_key, put, trial_config, trials_of
+from sweeps.trial_files import is_finished
 
 JOURNAL, WINNER = "search.journal", "winner.yaml"
 STUDY = "search"
@@ -53,7 +54,7 @@ def search(sweep: SweepConfig, parent: str, machines: Machines, command: str) ->
     assert sweep.search is not None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = storage_of(sweep.out)
-    done = pick_up(sweep, storage, sweep.search.seed)
+    done, drawn_before = pick_up(sweep, storage, sweep.search.seed)
     if done < sweep.search.samples:
         drawn = Drawn(
             OptunaSearch(
@@ -62,7 +63,7 @@ def search(sweep: SweepConfig, parent: str, machines: Machines, command: str) ->
                 mode="max",
                 storage=storage,
                 study_name=STUDY,
-                seed=sweep.search.seed + done,
+                seed=sweep.search.seed + drawn_before,  # what was drawn once is not drawn again by chance
             ),
             AsyncHyperBandScheduler(
                 time_attr=PERCENT,
@@ -73,25 +74,32 @@ def search(sweep: SweepConfig, parent: str, machines: Machines, command: str) ->
             ),
             sweep.search.samples - done,
             partial(sampled, sweep, parent),
+            sample_name,
+            base_of(sweep),
         )
         run_drawn(sweep, drawn, machines, command, done)
     return samples_of(sweep)
 
 
 def check_search(sweep: SweepConfig) -> list[SweepTrial]:
-    """The trials at both ends of the search's space, for all that is between them to be checked by.
+    """The trials at both ends of the search's space, for all that is between them to be checked by, and those of each
+    other value in a list.
 
     Raises:
         UnknownNameError: the space names a setting that a trial does not have.
-        SettingsError: an end is not allowed.
+        SettingsError: an end or a value is not allowed.
     """
     assert sweep.search is not None
     for key in sweep.search.space:
         check_key(key, "search.space")
-    return [
-        sampled(sweep, None, {key: _end(values, last) for key, values in sweep.search.space.items()})
-        for last in (False, True)
+    first, last = ({key: _end(values, last) for key, values in sweep.search.space.items()} for last in (False, True))
+    between = [
+        {**first, key: value}
+        for key, values in sweep.search.space.items()
+        if not isinstance(values, Range)
+        for value in values[1:-1]
     ]
+    return [sampled(sweep, None, point) for point in (first, last, *between)]
 
 
 def samples_of(sweep: SweepConfig) -> list[Sample]:
@@ -100,25 +108,35 @@ def samples_of(sweep: SweepConfig) -> list[Sample]:
     found: dict[str, Sample] = {}
     for trial in study.trials:
         if trial.state in OVER and trial.params:
-            one = sampled(sweep, None, trial.params)
-            whole = (one.config.out / "result.json").exists()
-            if one.name not in found or trial.value is not None:  # drawn again after a failure
-                found[one.name] = Sample(one.name, dict(trial.params), trial.value, whole)
+            name = sample_name(trial.params)
+            whole = is_finished(sweep.out / TRIALS / name)
+            if name not in found or trial.value is not None:  # drawn again after a failure
+                found[name] = Sample(name, dict(trial.params), trial.value, whole)
     return sorted(found.values(), key=lambda one: (not one.whole, _below(one.value)))
 
 
 def sampled(sweep: SweepConfig, parent: str | None, point: Point) -> SweepTrial:
     """The trial of a drawn point; the same values always have the same folder."""
-    values = {key: point[key] for key in sorted(point)}
-    digest = sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
-    return _variant(sweep, parent, f"sample_{digest}", values, {})
+    return _variant(sweep, parent, sample_name(point), {key: point[key] for key in sorted(point)}, {})
+
+
+def sample_name(point: Point) -> str:
+    """The folder of a drawn point."""
+    return f"sample_{_digest(point)}"
+
+
+def base_of(sweep: SweepConfig) -> SweepTrial:
+    """The trial that the search starts from."""
+    (base,) = trials_of(replace(sweep, search=None))
+    return base
 
 
 def confirmations(sweep: SweepConfig, parent: str | None, winner: Mapping[str, Any]) -> list[SweepTrial]:
     """Base and winner on the seeds that the search never saw."""
     assert sweep.search is not None
+    names = {"base": "base", "winner": f"winner_{_digest(winner)}"}  # going on may find another one
     return [
-        _variant(sweep, parent, f"{arm}-seed_{seed}", {**values, "seed": seed}, {"arm": arm, "seed": str(seed)})
+        _variant(sweep, parent, f"{names[arm]}-seed_{seed}", {**values, "seed": seed}, {"arm": arm, "seed": str(seed)})
         for arm, values in (("base", {}), ("winner", winner))
         for seed in sweep.search.confirm_seeds
     ]
@@ -149,6 +167,10 @@ def distributions(settings: SearchSettings) -> dict[str, BaseDistribution]:
     return {key: _distribution(values) for key, values in settings.space.items()}
 
 
+def _digest(point: Point) -> str:
+    return sha256(json.dumps(dict(point), sort_keys=True).encode()).hexdigest()[:10]
+
+
 def _end(values: Range | list[Any], last: bool) -> Any:
     """The first or the last of what is drawn from."""
     if not isinstance(values, Range):
@@ -172,8 +194,7 @@ def _distribution(values: Range | list[Any]) -> BaseDistribution:
 def _variant(
     sweep: SweepConfig, parent: str | None, name: str, values: Mapping[str, Any], labels: dict[str, str]
 ) -> SweepTrial:
-    (base,) = trials_of(replace(sweep, search=None))
-    content = json.loads(json.dumps(as_json(asdict(base.config))))
+    content = json.loads(json.dumps(as_json(asdict(base_of(sweep).config))))
     for key, value in values.items():
         put(content, key, value)
     content["out"] = str(sweep.out / TRIALS / name)
@@ -187,8 +208,11 @@ def storage_of(out: Path) -> JournalStorage:
     return JournalStorage(JournalFileBackend(str(out / JOURNAL)))
 
 
-def pick_up(sweep: SweepConfig, storage: JournalStorage, seed: int) -> int:
-    """Draw again what was running when the search was stopped, and what failed; returns how many samples are done."""
+def pick_up(sweep: SweepConfig, storage: JournalStorage, seed: int) -> tuple[int, int]:
+    """Draw again what was running when the search was stopped, and what failed and is allowed.
+
+    Returns how many samples are done, and how often something was drawn.
+    """
     study = optuna.create_study(
         storage=storage,
         study_name=STUDY,
@@ -196,17 +220,27 @@ def pick_up(sweep: SweepConfig, storage: JournalStorage, seed: int) -> int:
         load_if_exists=True,
         sampler=optuna.samplers.TPESampler(seed=seed),
     )
-    done, again = set(), dict[str, dict[str, Any]]()
+    done, queued, again = set(), set(), dict[str, dict[str, Any]]()
     for trial in study.trials:
-        name = sampled(sweep, None, trial.params).name
+        name = sample_name(trial.params)
         if trial.state == TrialState.COMPLETE:
             done.add(name)
+        elif trial.state == TrialState.WAITING:  # for a draw that an earlier start did not come to
+            queued.add(sample_name(trial.system_attrs.get("fixed_params", {})))
         elif trial.state == TrialState.RUNNING:
             study.tell(trial.number, state=TrialState.FAIL)
             again[name] = trial.params
         elif trial.state == TrialState.FAIL:
             again[name] = trial.params
     for name, values in again.items():
-        if name not in done and values:
+        if name not in done | queued and values and _is_allowed(sweep, values):
             study.enqueue_trial(values, skip_if_exists=False)
-    return len(done)
+    return len(done), len(study.trials)
+
+
+def _is_allowed(sweep: SweepConfig, point: Point) -> bool:
+    try:
+        sampled(sweep, None, point)
+    except SuiteError:
+        return False
+    return True

@@ -46,7 +46,12 @@ class Drawn:
     scheduler: Any
     samples: int
     trial_of: Callable[[Point], SweepTrial]
-    """the trial of a point; a function of a module, as it goes to other processes"""
+    """the trial of a point; a function of a module, as it goes to other processes. SuiteError: what was drawn is not
+    allowed"""
+    name_of: Callable[[Point], str]
+    """that trial's name, whether it is allowed or not"""
+    spare: SweepTrial
+    """a trial whose slots a point takes that is not allowed, and fails in them"""
 
 
 def resources_of(sweep: SweepConfig, trial: SweepTrial, machines: Machines) -> list[dict[str, float]]:
@@ -92,16 +97,17 @@ def run_list(
     sweep: SweepConfig, trials: Sequence[SweepTrial], machines: Machines, command: str, done: int
 ) -> dict[str, dict[str, str]]:
     """Run these trials as slots come free; how each of them ended, by name. `done` others are finished already."""
-    listed = Drawn(None, None, 1, partial(_listed, {trial.name: trial for trial in trials}))
-    space = {"trial": tune.grid_search([trial.name for trial in trials])}
-    return _run(sweep, listed, space, machines, command, _Lines(len(trials), done, listed.trial_of))
+    by_name = {trial.name: trial for trial in trials}
+    listed = Drawn(None, None, 1, partial(_listed, by_name), _listed_name, trials[0])
+    space = {"trial": tune.grid_search(list(by_name))}
+    return _run(sweep, listed, space, machines, command, _Lines(len(trials), done, listed.name_of))
 
 
 def run_drawn(
     sweep: SweepConfig, drawn: Drawn, machines: Machines, command: str, done: int
 ) -> dict[str, dict[str, str]]:
     """Run as many trials as are to be drawn; how each of them ended, by name."""
-    return _run(sweep, drawn, {}, machines, command, _Lines(drawn.samples, done, drawn.trial_of))
+    return _run(sweep, drawn, {}, machines, command, _Lines(drawn.samples, done, drawn.name_of))
 
 
 def run_in_slot(
@@ -223,7 +229,7 @@ def _run(  # noqa: PLR0917  (all of one call)
         stop=str(folder / STOP),
     )
     tuner = tune.Tuner(
-        tune.with_resources(trainable, partial(_placement, sweep, drawn.trial_of, machines)),
+        tune.with_resources(trainable, partial(_placement, sweep, drawn, machines)),
         param_space=space,
         tune_config=tune.TuneConfig(
             search_alg=drawn.searcher,
@@ -246,7 +252,7 @@ def _run(  # noqa: PLR0917  (all of one call)
         results = tuner.fit()
     ended = {}
     for result in results:
-        name = drawn.trial_of(result.config or {}).name
+        name = drawn.name_of(result.config or {})
         if result.error is not None:
             ended[name] = {"status": "failed", "error": _last_line(result.error)}
         else:
@@ -255,14 +261,20 @@ def _run(  # noqa: PLR0917  (all of one call)
     return ended
 
 
-def _placement(
-    sweep: SweepConfig, trial_of: Callable[[Point], SweepTrial], machines: Machines, point: Point
-) -> tune.PlacementGroupFactory:
-    return tune.PlacementGroupFactory(resources_of(sweep, trial_of(point), machines))
+def _placement(sweep: SweepConfig, drawn: Drawn, machines: Machines, point: Point) -> tune.PlacementGroupFactory:
+    try:
+        slots = resources_of(sweep, drawn.trial_of(point), machines)
+    except SuiteError:  # an error here would end all trials; the trial itself will say what is wrong, and fail alone
+        slots = resources_of(sweep, drawn.spare, machines)
+    return tune.PlacementGroupFactory(slots)
 
 
 def _listed(trials: Mapping[str, SweepTrial], point: Point) -> SweepTrial:
     return trials[point["trial"]]
+
+
+def _listed_name(point: Point) -> str:
+    return str(point["trial"])
 
 
 def _nothing(share: float, value: float) -> None:
@@ -294,12 +306,12 @@ def finite(value: float) -> float:
 class _Lines(tune.Callback):  # type: ignore[misc]  # ray ships no types
     """What happens, in lines on stderr."""
 
-    def __init__(self, waiting: int, done: int, trial_of: Callable[[Point], SweepTrial]) -> None:
+    def __init__(self, waiting: int, done: int, name_of: Callable[[Point], str]) -> None:
         self._all, self._before, self._done, self._start = waiting + done, done, done, time.monotonic()
         self._began: dict[str, float] = {}
         self.running: set[str] = set()
         """Tune's names of trials that have begun and not ended"""
-        self._trial_of = trial_of
+        self._name_of = name_of
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._began[trial.trial_id] = time.monotonic()
@@ -325,7 +337,7 @@ class _Lines(tune.Callback):  # type: ignore[misc]  # ray ships no types
         )
 
     def _name(self, trial: Any) -> str:
-        return self._trial_of(trial.config).name
+        return self._name_of(trial.config)
 
     @staticmethod
     def _print(line: str) -> None:

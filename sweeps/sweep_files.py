@@ -8,9 +8,9 @@ from typing import Any
 from datamodules.differences import flatten
 from datamodules.errors import DataError
 from datamodules.results import read_json
-from sweeps.trial_files import TrialFiles, read_trial
+from sweeps.trial_files import RESULT, TrialFiles, is_finished, read_trial
 
-SWEEP, RESULT, TRIALS = "sweep.json", "result.json", "trials"
+SWEEP, TRIALS = "sweep.json", "trials"
 FINISHED, WAITING = "finished", "not finished"
 STRATA = ("task", "seed")
 """what is varied to ask the same question again, not to compare"""
@@ -89,7 +89,7 @@ def read_sweep(folder: Path) -> SweepFiles:
     trials = []
     for entry in about["trials"]:
         place, ended = folder / TRIALS / entry["name"], result.get("status", {}).get(entry["name"], {})
-        files = read_trial(place) if (place / RESULT).exists() else None
+        files = read_trial(place) if is_finished(place) else None
         status = FINISHED if files else ended.get("status", WAITING)
         arm = arm_name({key: entry["values"][key] for key in compared})
         error = "" if files else ended.get("error", "")

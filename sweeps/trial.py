@@ -4,14 +4,18 @@ collect -> label -> fit -> train -> evaluate -> report, each in its own folder b
 every finished stage was made from; a trial that is started again skips those and goes on with the rest.
 """
 
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
+from datamodules.locks import try_lock
 from datamodules.manifest import read_manifest
 from datamodules.progress import ProgressDisplay, Report
 from datamodules.records import encode_frame
@@ -39,10 +43,12 @@ from sweeps.journal import Journal, Made, Stage
 from sweeps.learning_speed import area_under_curve
 from sweeps.report import write_report
 from sweeps.settings import EVALUATION_SEED, TrialConfig
-from sweeps.shared_stages import SharedStage, shared_numbers, shared_stages
+from sweeps.shared_stages import POLL_SECONDS, SharedStage, shared_numbers, shared_stages
 from sweeps.statistics import mean_with_interval
 from sweeps.student_page import write_student_page
+from sweeps.trial_files import RESULT
 
+LOCK = "trial.lock"
 SHOWN_FIDELITY = ("pearson", "spearman_pooled", "spearman_within_episode")
 AGENT_FIGURES = (
     "steps",
@@ -88,11 +94,17 @@ def run_trial(
     Raises:
         SuiteError: a mistake in the settings, found before any work starts.
     """
-    journal = Journal(config.out)
     stages = stages_of(config, progress)
-    unfinished = journal.unfinished(stages)
-    check_trial(config, {stage.name for stage in unfinished})
+    check_trial(config, {stage.name for stage in Journal(config.out).unfinished(stages)})
+    with _alone(config.out, check):
+        return _run_stages(config, stages, command, check)
 
+
+def _run_stages(config: TrialConfig, stages: Sequence[Stage], command: str, check: Callable[[], None]) -> Path:
+    journal = Journal(config.out)
+    unfinished = journal.unfinished(stages)
+    if unfinished:
+        (config.out / RESULT).unlink(missing_ok=True)  # of what is done again now
     tracking = config.tracking
     name = config.out.name if tracking.parent else f"{config.task.name} {config.reward} seed {config.seed}"
     shared = shared_stages(config.shared, config.out, stages)
@@ -125,6 +137,21 @@ def run_trial(
             path = _conclude(config, journal, run, command)
             report(1, 1, "")
     return path
+
+
+@contextmanager
+def _alone(trial: Path, check: Callable[[], None]) -> Iterator[None]:
+    """Wait until no other process works in the trial's folder, and keep others out."""
+    trial.mkdir(parents=True, exist_ok=True)
+    waited = False
+    while (lock := try_lock(trial / LOCK)) is None:
+        if not waited:
+            print(f"another process works on {trial}: waiting for its end", file=sys.stderr, flush=True)
+            waited = True
+        check()
+        time.sleep(POLL_SECONDS)
+    with lock:
+        yield
 
 
 def checked(report: Report, check: Callable[[], None]) -> Report:
@@ -239,6 +266,7 @@ def stages_of(config: TrialConfig, progress: Progress = lambda share, value: Non
 
     seed = {"seed": config.seed}
     varied = {"fit": config.fit} if config.fit else {}
+    asked = {"teacher": _decisive(config.teacher)} if config.reward == "teacher" else {}
     sentences = (*config.task.prompts.goal, *config.task.prompts.baseline)
     judge = config.teacher if config.judge else None
     learning = {"sac": asdict(config.sac)} if config.ppo is None else {"ppo": asdict(config.ppo)}
@@ -247,7 +275,9 @@ def stages_of(config: TrialConfig, progress: Progress = lambda share, value: Non
     learned = [
         Stage("collect", "frames", {"task": seen, "collect": asdict(config.collect), **seed}, collect),
         Stage("label", "labels", {"teacher": _decisive(config.teacher)}, label, sentences),
-        Stage("fit", "student", {"student": str(config.student), "prompts": task["prompts"], **seed, **varied}, fit),
+        Stage(
+            "fit", "student", {"student": _recipe(config.student), "prompts": task["prompts"], **seed, **varied}, fit
+        ),
     ]
     if config.last_stage == "fit":
         return learned
@@ -261,6 +291,7 @@ def stages_of(config: TrialConfig, progress: Progress = lambda share, value: Non
                 "reward": config.reward,
                 **learning,
                 "judge": judged_by,
+                **asked,
                 **penalty,
                 **({"refinement": asdict(config.refinement)} if config.refinement else {}),
                 **seed,
@@ -292,7 +323,10 @@ def _settings(config: TrialConfig) -> dict[str, Any]:
 
 
 def _conclude(config: TrialConfig, journal: Journal, run: Run, command: str) -> Path:
-    """Write `result.json` and the page, and log both; result.json is written twice, because the page takes time too."""
+    """Write `result.json` and the page, and log both; result.json is written twice, because the page takes time too.
+
+    Only the second one has a total: it says that the trial is finished (trial_files.py).
+    """
     start = time.monotonic()
     labels = config.out / "labels"
     if journal.figures("label"):
@@ -307,8 +341,6 @@ def _conclude(config: TrialConfig, journal: Journal, run: Run, command: str) -> 
         run.log_file(video, "video")
     figures["seconds"] |= {"report": round(time.monotonic() - start, 2)}
     figures["seconds"]["total"] = round(sum(figures["seconds"].values()), 2)
-    path = write_result(config.out, figures, _settings(config))
-    run.log_file(path)
     run.log_metrics(
         {
             **_final_measures(figures),
@@ -318,6 +350,8 @@ def _conclude(config: TrialConfig, journal: Journal, run: Run, command: str) -> 
             **{f"cost/{stage}_seconds": seconds for stage, seconds in figures["seconds"].items()},
         }
     )
+    path = write_result(config.out, figures, _settings(config))
+    run.log_file(path)
     return path
 
 
@@ -386,6 +420,14 @@ def _worth(task: Task, true_return: float) -> float:
     """The normalised score where the task has one."""
     score = normalised_score(task, true_return)
     return true_return if score is None else score
+
+
+def _recipe(student: Path) -> Any:
+    """What the student's file says: two files that say the same make the same student."""
+    try:
+        return yaml.safe_load(student.read_text())
+    except (OSError, ValueError, yaml.YAMLError):
+        return str(student)  # where it is needed, `check_fit` says what is wrong with it
 
 
 def _decisive(teacher: TeacherSettings) -> dict[str, Any]:

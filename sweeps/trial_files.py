@@ -9,6 +9,8 @@ from datamodules.results import read_json
 from lightning_modules.held_out import HELD_OUT, HeldOut, read_held_out
 from rllib_envs.evaluations import EVALUATIONS, Evaluation, read_evaluations
 
+RESULT = "result.json"
+
 
 @dataclass(frozen=True)
 class TrialFiles:
@@ -37,13 +39,19 @@ class TrialFiles:
         return str(self.agent.get("reward", "student"))
 
 
+def is_finished(folder: Path) -> bool:
+    """Whether a trial came to its end: `result.json` is written before its page and, with a total of seconds, after."""
+    path = folder / RESULT
+    return path.exists() and "total" in _json(path).get("seconds", {})
+
+
 def read_trial(folder: Path) -> TrialFiles:
     """Read a trial's folder.
 
     Raises:
         DataError: there is no trial, or one of its files is damaged; the message names the file.
     """
-    if not (folder / "result.json").exists():
+    if not (folder / RESULT).exists():
         raise DataError(
             f"{folder} holds no result.json, so there is no trial to show: run "
             f"python -m scripts.run_trial --config conf/trials/demo.yaml --out {folder} first"
@@ -51,12 +59,12 @@ def read_trial(folder: Path) -> TrialFiles:
     video = folder / "evaluation" / "agent.mp4"
     return TrialFiles(
         folder=folder,
-        result=_json(folder / "result.json"),
+        result=_json(folder / RESULT),
         student=_json(folder / "student" / "student.json"),
         held_out=read_held_out(folder / "student") if (folder / "student" / HELD_OUT).exists() else None,
         evaluations=read_evaluations(folder / "agent" / EVALUATIONS),
         agent=_json(folder / "agent" / "agent.json"),
-        training=_json(folder / "agent" / "result.json"),
+        training=_json(folder / "agent" / RESULT),
         video=video if video.exists() else None,
     )
 

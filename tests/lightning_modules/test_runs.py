@@ -3,12 +3,14 @@
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
 import psutil
 import pytest
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 
 from datamodules.errors import SettingsError
 from datamodules.manifest import read_manifest
@@ -214,11 +216,56 @@ def test_labelled_data_is_an_input_of_the_run_once_with_its_digest(store: str, t
 def test_a_record_that_the_store_refuses_is_an_error_once(store: str, tmp_path: Path) -> None:
     spool = tmp_path / "mlflow.spool"
     with Run(store, "refused", "refused", spool=spool) as run:
-        run.log_settings({"gamma": 0.9})
-        with pytest.raises(MlflowException, match="gamma"):
-            run.log_settings({"gamma": 0.5})
+        with pytest.raises(MlflowException, match="no/such//tag"):
+            run.set_tags({"no/such//tag": "x"})
         run.log_metrics({"final/score": 1.0})
     assert not spool.exists()
+
+
+def test_a_record_torn_by_a_kill_is_left_out_and_those_around_it_arrive(store: str, tmp_path: Path) -> None:
+    with Run(store, "torn", "torn") as run:
+        pass
+    spool = tmp_path / "mlflow.spool"
+    spool.write_text('{"call": "tag", "key": "first", "value": "1"}\n{"call": "tag", "key": "tor')
+    with Run(store, "torn", "torn", run.run_id, spool=spool) as again:
+        again.set_tags({"last": "3"})
+    tags = mlflow.MlflowClient(tracking_uri=store).get_run(run.run_id).data.tags
+    assert {key: tags[key] for key in tags if key in ("first", "tor", "torn", "last")} == {"first": "1", "last": "3"}
+    assert not spool.exists()
+
+
+def test_settings_that_changed_before_a_run_is_gone_on_with_become_tags(store: str) -> None:
+    with Run(store, "changed", "changed") as run:
+        run.log_settings({"gamma": 0.9, "seed": 1})
+    with Run(store, "changed", "changed", run.run_id) as again:
+        again.log_settings({"gamma": 0.5, "seed": 1, "tau": 0.1})
+    data = mlflow.MlflowClient(tracking_uri=store).get_run(run.run_id).data
+    assert data.params == {"gamma": "0.9", "seed": "1", "tau": "0.1"}
+    assert data.tags["gamma"] == "0.5"
+    assert "seed" not in data.tags
+
+
+@pytest.mark.slow
+def test_a_server_that_answers_too_late_makes_one_run(
+    store: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create, asked = mlflow.MlflowClient.create_run, list[str]()
+
+    def too_late(self: mlflow.MlflowClient, *args: Any, **kwargs: Any) -> Any:
+        made = create(self, *args, **kwargs)
+        asked.append(made.info.run_id)
+        if len(asked) == 1:
+            raise MlflowException("timed out", error_code=TEMPORARILY_UNAVAILABLE)
+        return made
+
+    monkeypatch.setattr(mlflow.MlflowClient, "create_run", too_late)
+    monkeypatch.setattr(run_spool, "SECONDS_BETWEEN_TRIES", 0.0)
+    with server(folder, free_port()) as address:
+        with Run(address, "slow", "slow", spool=tmp_path / "mlflow.spool") as run:
+            assert run.run_id is None
+            run.log_metrics({"loss": 1.0})
+        found = mlflow.MlflowClient(tracking_uri=address).search_runs([run.experiment_id])
+    assert [each.info.run_id for each in found] == [run.run_id] == asked
 
 
 def test_a_child_knows_its_parent(store: str) -> None:

@@ -80,6 +80,7 @@ def test_a_student_trains_an_agent_and_everything_is_written(pole: Task, tmp_pat
     assert set(result.costs) == {"simulate", "render", "reward", "update", "other"}
     assert all(seconds > 0 for seconds in result.costs.values())
     assert sum(result.costs.values()) == pytest.approx(result.seconds, abs=0.1)
+    assert 0 < result.evaluation_seconds < result.seconds
     assert sum(result.cost_shares.values()) == pytest.approx(1, abs=1e-3)
     latency = result.reward_latency
     assert latency is not None

@@ -48,7 +48,7 @@ def write_trial(folder: Path, trial: Path, *, task: str, reward: str, seed: int,
     entry = {"mean": final, "low": final, "high": final, "episodes": [final, final]}
     result |= {"task": task, "seed": seed, "reward": reward, "true_return": entry, "shared": {}}
     result |= {"random_return": {**entry, "mean": 30.0}, "score": {**entry, "mean": final / 1000}}
-    result |= {"area_under_curve": (30 + final) / 2, "seconds": SECONDS.get(reward, {"train": 50.0})}
+    result |= {"area_under_curve": (30 + final) / 2, "seconds": {**SECONDS.get(reward, {"train": 50.0}), "total": 0.0}}
     result |= {"teacher_queries": QUERIES.get(reward, 0)}
     if reward == "student":
         result |= {"shared": {"label": f"labels-{task}"}, "labelling_queries": 6000}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from datamodules.errors import DataError
+from datamodules.results import read_json, write_json
 from sweeps.comparison import compare, curve_of, ratio
 from sweeps.comparison_answer import answer_of, clear, gates_of, pick_of
 from sweeps.comparison_page import median_trial
@@ -82,6 +83,16 @@ def test_costs_are_means_and_compute_leaves_evaluations_out(sweep: Path) -> None
     assert teacher.compute == 1200.0
     assert student.queries == 6000
     assert student.phases["update"] == 120.0
+
+
+def test_evaluations_during_a_training_are_no_part_of_its_compute(built_trial: Path, tmp_path: Path) -> None:
+    folder = build_sweep(tmp_path / "sweep", built_trial, {"teacher": {"cartpole": [600.0]}})
+    (path,) = folder.glob("trials/*/agent/result.json")
+    write_json(path, {**read_json(path), "evaluation_seconds": 200.0})
+    (arm,) = compare(read_sweep(folder)).arms
+    assert arm.costs is not None
+    assert arm.costs.compute == 1200.0 - 200.0
+    assert arm.costs.seconds["evaluate"] == 5.0 + 200.0
 
 
 def test_improvement_is_the_share_of_pairs_won(sweep: Path) -> None:

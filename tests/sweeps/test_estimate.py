@@ -73,7 +73,7 @@ def test_a_refined_trial_asks_at_each_look_before_its_end_and_never_more_than_it
 
 def test_finished_trials_tell_what_a_unit_takes(tmp_path: Path) -> None:
     trials = trials_of(sweep(tmp_path, {"reward": ["true", "random"]}))
-    write_json(trials[0].config.out / "result.json", {"seconds": {"train": 50.0, "evaluate": 20.0}})
+    write_json(trials[0].config.out / "result.json", {"seconds": {"train": 50.0, "evaluate": 20.0, "total": 70.0}})
     assert measured_rates(trials) == {
         "train SacSettings cartpole_swingup true False": pytest.approx(0.005),
         "evaluate cartpole_swingup true": pytest.approx(2.0),

@@ -61,7 +61,7 @@ def tell(config: SweepConfig, trial: optuna.trial.Trial, value: float | None) ->
 
 
 def finish(config: SweepConfig, trial: optuna.trial.Trial) -> None:
-    write_json(sampled(config, None, trial.params).config.out / "result.json", {})
+    write_json(sampled(config, None, trial.params).config.out / "result.json", {"seconds": {"total": 1.0}})
 
 
 def test_two_samples_are_two_trials_and_the_same_values_are_one(tmp_path: Path) -> None:
@@ -80,13 +80,26 @@ def test_what_was_running_or_failed_is_drawn_again_and_what_is_done_counts(tmp_p
     done, failed, running = (draw(config, actor_lr=value, gamma=0.9) for value in (0.001, 0.002, 0.003))
     tell(config, done, 0.5)
     tell(config, failed, None)
-    assert pick_up(config, storage_of(tmp_path), 0) == 1
+    assert pick_up(config, storage_of(tmp_path), 0) == (1, 5)
+    assert pick_up(config, storage_of(tmp_path), 0) == (1, 5)  # stopped again before anything was drawn: queued once
     study = optuna.load_study(study_name=STUDY, storage=storage_of(tmp_path))
     assert not [trial for trial in study.trials if trial.state == optuna.trial.TrialState.RUNNING]
     assert config.search is not None
     drawn = [study.ask(fixed_distributions=distributions(config.search)).params["sac.actor_lr"] for _ in range(2)]
     assert set(drawn) == {failed.params["sac.actor_lr"], running.params["sac.actor_lr"]}
     assert (tmp_path / JOURNAL).exists()
+
+
+def test_what_was_drawn_and_is_not_allowed_fails_alone_and_is_not_drawn_again(tmp_path: Path) -> None:
+    config = sweep(tmp_path, {"sac.total_steps": [2_000, 20_000], "sac.learning_starts": [1_000, 10_000]})
+    check_search(config)  # each end is allowed
+    draw(config, total_steps=2_000, learning_starts=10_000)
+    with pytest.raises(SettingsError, match=r"sac\.learning_starts is 10000"):
+        sampled(config, None, {"sac.total_steps": 2_000, "sac.learning_starts": 10_000})
+    assert pick_up(config, storage_of(tmp_path), 0) == (0, 1)
+    study = optuna.load_study(study_name=STUDY, storage=storage_of(tmp_path))
+    assert [trial.state for trial in study.trials] == [optuna.trial.TrialState.FAIL]
+    assert [(one.value, one.whole) for one in samples_of(config)] == [(None, False)]
 
 
 def test_the_best_that_ran_to_its_end_wins(tmp_path: Path) -> None:
@@ -108,12 +121,15 @@ def test_a_search_of_which_nothing_ended_has_no_winner() -> None:
 
 def test_the_winner_is_set_against_the_base_on_seeds_the_search_never_saw(tmp_path: Path) -> None:
     trials = confirmations(sweep(tmp_path), "parent", {"sac.actor_lr": 0.002, "sac.gamma": 0.9})
+    other = confirmations(sweep(tmp_path), "parent", {"sac.actor_lr": 0.003, "sac.gamma": 0.9})
+    winner = trials[2].name.partition("-")[0]
     assert [(trial.name, trial.config.seed, trial.config.sac.actor_lr) for trial in trials] == [
         ("base-seed_100", 100, 0.001),
         ("base-seed_101", 101, 0.001),
-        ("winner-seed_100", 100, 0.002),
-        ("winner-seed_101", 101, 0.002),
+        (f"{winner}-seed_100", 100, 0.002),
+        (f"{winner}-seed_101", 101, 0.002),
     ]
+    assert winner not in {trial.name.partition("-")[0] for trial in other}  # going on may find another one
     assert {trial.config.sac.tau for trial in trials} == {0.01}
     assert trials[2].values == {"arm": "winner", "seed": "100"}
 
@@ -133,6 +149,7 @@ def test_the_winner_becomes_a_file_that_runs_as_a_trial(tmp_path: Path) -> None:
     [
         ({"sac.gama": [0.9]}, "unknown setting in search.space 'sac.gama': did you mean 'sac.gamma'"),
         ({"sac.gamma": Range(0.9, 1.5)}, r"sac\.gamma is 1\.5"),
+        ({"sac.gamma": [0.9, 1.5, 0.99]}, r"sac\.gamma is 1\.5"),
     ],
 )
 def test_a_mistake_in_the_space_is_named(space: dict[str, Range | list[Any]], message: str, tmp_path: Path) -> None:
@@ -215,11 +232,12 @@ def test_a_search_whose_driver_was_killed_loses_no_sample_and_doubles_none(tmp_p
     assert all(one.whole for one in after)
     assert not [trial for trial in drawn_in(config) if not trial.state.is_finished()]
     status = read_json(config.out / "result.json")["status"]
+    confirmed = confirmations(config, None, after[0].values)[1].name
     assert {name: each["status"] for name, each in status.items()} == {
         "base-seed_100": "finished",
-        "winner-seed_100": "finished",
+        confirmed: "finished",
     }
     winner = read_conf(TrialConfig, config.out / WINNER)
     assert winner.sac.gamma == max(after, key=lambda one: one.value or 0.0).values["sac.gamma"]
-    trained = read_json(config.out / "trials/winner-seed_100/agent/agent.json")
+    trained = read_json(config.out / "trials" / confirmed / "agent/agent.json")
     assert (trained["sac"]["gamma"], trained["seed"]) == (winner.sac.gamma, 100)
