@@ -12,9 +12,12 @@ import pytest
 
 from datamodules.conf import read_conf
 from datamodules.errors import DataError
+from datamodules.results import write_json
+from sweeps.journal import Journal
 from sweeps.launch import check_trials, launch_sweep
 from sweeps.settings import SweepConfig
 from sweeps.space import trials_of
+from sweeps.trial import stages_of
 from tests.sweeps.launched import SECONDS, holders, kill_with_trials, run, start, wait_for, write_small
 
 GRID = "sac.gamma: [0.9, 0.5], seed: [0, 1]"
@@ -135,6 +138,21 @@ def small(folder: Path, **changed: object) -> SweepConfig:
         with config.open("a") as stream:
             stream.write(f"{key}: {value}\n")
     return read_conf(SweepConfig, config)
+
+
+def test_a_trial_is_finished_when_its_page_is_done_and_its_records_are_delivered(tmp_path: Path) -> None:
+    (trial,) = trials_of(read_conf(SweepConfig, write_small(tmp_path, steps=512)))
+    out, journal = trial.config.out, Journal(trial.config.out)
+    for stage in stages_of(trial.config):
+        (out / stage.folder).mkdir(parents=True)
+        journal.finish(stage, {}, 1.0)
+    assert check_trials([trial]) == [trial]
+    write_json(out / "result.json", {"seconds": {"train": 1.0}})  # as it is before the page
+    assert check_trials([trial]) == [trial]
+    write_json(out / "result.json", {"seconds": {"train": 1.0, "total": 2.0}})
+    assert check_trials([trial]) == []
+    (out / "mlflow.spool").write_text("")
+    assert check_trials([trial]) == [trial]
 
 
 def test_going_on_where_nothing_was_begun_is_an_error(tmp_path: Path) -> None:

@@ -15,12 +15,13 @@ import mlflow
 import pytest
 
 from datamodules.conf import read_conf
-from datamodules.errors import SettingsError
+from datamodules.errors import SettingsError, StoppedError
+from datamodules.locks import try_lock
 from datamodules.manifest import read_manifest
 from rllib_envs.settings import PpoSettings, SacSettings
 from scripts.run_trial import main
 from sweeps.settings import TrialConfig
-from sweeps.trial import check_trial, stages_of
+from sweeps.trial import LOCK, check_trial, run_trial, stages_of
 from tests.lightning_modules.servers import free_port, server
 
 SMALL = """
@@ -205,6 +206,31 @@ def test_other_settings_in_the_same_folder_are_refused_before_any_work(finished:
     assert other.returncode == 2
     assert "there sac.gamma is 0.99, here it is 0.5" in other.stderr
     assert "Traceback" not in other.stderr
+
+
+@pytest.mark.slow
+def test_a_student_is_told_by_what_its_file_says(finished: Path, tmp_path: Path) -> None:
+    content = (ROOT / "conf/student/quick.yaml").read_text()
+    (tmp_path / "same.yaml").write_text(f"# the same\n{content}")
+    (tmp_path / "other.yaml").write_text(content.replace("shift_pixels: 2", "shift_pixels: 1"))
+    same, other = (run(finished, "--student", str(tmp_path / f"{name}.yaml")) for name in ("same", "other"))
+    assert same.returncode == 0, same.stderr
+    assert "fit: done before" in same.stderr
+    assert other.returncode == 2
+    assert "there student.model.shift_pixels is 2, here it is 1" in other.stderr
+
+
+def test_two_processes_never_work_on_one_trial(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = read_conf(TrialConfig, settings(tmp_path))
+
+    def give_up() -> None:
+        raise StoppedError("waited long enough")
+
+    config.out.mkdir()
+    with try_lock(config.out / LOCK) or pytest.fail("nobody else holds it"), pytest.raises(StoppedError):
+        run_trial(config, "", give_up)
+    assert f"another process works on {config.out}: waiting for its end" in capsys.readouterr().err
+    assert list(config.out.iterdir()) == []
 
 
 MISTAKES: Sequence[tuple[Sequence[str], str]] = (
