@@ -64,7 +64,14 @@ def answer_of(found: Comparison) -> list[str]:
         return [f"Not known yet: of {len(files.trials)} trials none is finished."]
     return [
         sentence
-        for sentence in (_best(found), _order(found), *_gate_sentences(found), _few(found), _missing(found))
+        for sentence in (
+            _best(found),
+            _order(found),
+            _students(found),
+            *_gate_sentences(found),
+            _few(found),
+            _missing(found),
+        )
         if sentence
     ]
 
@@ -164,6 +171,18 @@ def _order(found: Comparison) -> str:
     digits = digits_of(found)
     parts = [f"{arm.name} {figure(arm.overall, digits)}" for arm in rest if arm.overall]
     return f"Then {', '.join(parts)}." if parts else ""
+
+
+def _students(found: Comparison) -> str:
+    """Whose students follow the teacher least and most, where it is the agents that are compared."""
+    known = {arm.name: arm.costs.fidelity for arm in found.arms if arm.costs and arm.costs.fidelity is not None}
+    if found.measure == "fidelity" or len(known) < 2:
+        return ""
+    least, most = min(known, key=known.__getitem__), max(known, key=known.__getitem__)
+    low, high = shown(known[least], 3), shown(known[most], 3)
+    if low == high:
+        return f"All students follow the teacher equally well: Spearman {low} inside an episode."
+    return f"Inside an episode, students follow the teacher with Spearman {low} ({least}) to {high} ({most})."
 
 
 def _gate_sentences(found: Comparison) -> list[str]:

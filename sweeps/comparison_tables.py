@@ -6,6 +6,7 @@ from pathlib import Path
 
 from datamodules.results import write_atomically
 from sweeps.answer import duration
+from sweeps.audit_verdict import shown
 from sweeps.comparison import ArmFigures, Comparison
 from sweeps.comparison_answer import NAMES, digits_of, figure, interval
 from sweeps.comparison_figures import draw_comparison
@@ -53,10 +54,12 @@ def table_of(found: Comparison) -> Table:
     """One row an arm: over all tasks, task by task, and what a trial costs."""
     digits, tasks = digits_of(found), found.files.tasks
     overall = any(arm.overall for arm in found.arms) and len(tasks) > 1
+    followed = found.measure != "fidelity" and any(map(_fidelity, found.arms))
     columns = [
         ", ".join(found.files.varied) or "arm",
         *([f"IQM {NAMES[found.measure]}"] if overall else []),
         *tasks,
+        *(["student's Spearman"] if followed else []),
         "trials",
         "compute",
         "teacher queries",
@@ -67,6 +70,7 @@ def table_of(found: Comparison) -> Table:
             arm.name,
             *([_cell(arm.overall, digits)] if overall else []),
             *(_cell(arm.tasks[task].final if task in arm.tasks else None, _task_digits(found)) for task in tasks),
+            *([_fidelity(arm)] if followed else []),
             f"{arm.finished} of {arm.trials}",
             duration(arm.costs.compute) if arm.costs else "",
             f"{arm.costs.queries:,.0f}" if arm.costs else "",
@@ -88,6 +92,10 @@ def write_paper(found: Comparison) -> Path:
 
 def _task_digits(found: Comparison) -> int | None:
     return 3 if found.measure == "fidelity" else None
+
+
+def _fidelity(arm: ArmFigures) -> str:
+    return "" if arm.costs is None or arm.costs.fidelity is None else shown(arm.costs.fidelity, 3)
 
 
 def _cell(estimate: Estimate | None, digits: int | None) -> str:

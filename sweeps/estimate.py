@@ -59,6 +59,10 @@ def print_estimate(sweep: SweepConfig) -> Path:
     from sweeps.launch import check_trials
 
     trials = trials_of(sweep)
+    if sweep.search is not None:
+        from sweeps.search import trials_to_expect
+
+        trials = trials_to_expect(sweep)
     waiting = {trial.name for trial in check_trials(trials)}
     measured = measured_rates(trials)
     seen: set[str] = set()
@@ -78,6 +82,8 @@ def print_estimate(sweep: SweepConfig) -> Path:
     print(
         f"\n{len(waiting)} of {len(trials)} trials to run: {queries:,} teacher queries, {duration(seconds)} of a slot; "
         "less in several, where each is slower for the others beside it."
+        + " The search ends most of its samples early."
+        * (sweep.search is not None)
     )
     print(f"By a rule: {RULE}." if ruled else "From the seconds of finished trials of the same kind in this folder.")
     return sweep.out

@@ -142,6 +142,22 @@ def confirmations(sweep: SweepConfig, parent: str | None, winner: Mapping[str, A
     ]
 
 
+def trials_to_expect(sweep: SweepConfig) -> list[SweepTrial]:
+    """Stand-ins for what is still to be drawn, evenly over the space, and the trials of the confirmation.
+
+    Raises as `check_search` does.
+    """
+    assert sweep.search is not None
+    ends = check_search(sweep)
+    known = samples_of(sweep) if (sweep.out / JOURNAL).exists() else []
+    left = max(0, sweep.search.samples - sum(one.value is not None for one in known))
+    allowed = [point for point in map(partial(_spread, sweep.search, left), range(left)) if _is_allowed(sweep, point)]
+    drawn = [sampled(sweep, None, point) for point in allowed] or ends[:1] * bool(left)
+    named = [replace(one, name=f"sample {number} of {left}") for number, one in enumerate(drawn, start=1)]
+    winner = known[0].values if known else allowed[-1] if allowed else {}
+    return [*named, *confirmations(sweep, None, winner)]
+
+
 def best_of(samples: list[Sample]) -> Sample:
     """The best sample that ran to its end. DataError where none did."""
     whole = [one for one in samples if one.whole and one.value is not None]
@@ -177,6 +193,16 @@ def _end(values: Range | list[Any], last: bool) -> Any:
         return values[-1 if last else 0]
     end = values.high if last else values.low
     return int(end) if values.integer else end
+
+
+def _spread(settings: SearchSettings, count: int, number: int) -> Point:
+    """One of so many points, evenly over each range and list."""
+    return {
+        key: values[number % len(values)]
+        if not isinstance(values, Range)
+        else (int if values.integer else float)(values.low + (values.high - values.low) * number / max(1, count - 1))
+        for key, values in settings.space.items()
+    }
 
 
 def _below(value: float | None) -> float:

@@ -52,6 +52,8 @@ def write_trial(folder: Path, trial: Path, *, task: str, reward: str, seed: int,
     result |= {"teacher_queries": QUERIES.get(reward, 0)}
     if reward == "student":
         result |= {"shared": {"label": f"labels-{task}"}, "labelling_queries": 6000}
+    elif reward in ("true", "teacher", "random"):
+        del result["student"]
     result["settings"] |= {"reward": reward, "seed": seed}
     write_json(folder / "result.json", result)
     heights = np.linspace(30.0, final, len(STEPS))

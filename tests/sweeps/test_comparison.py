@@ -148,6 +148,22 @@ def test_the_answer_says_order_doubt_and_what_is_missing(sweep: Path) -> None:
     assert "2 finished of an arm on a task" in sentences
 
 
+def test_the_answer_says_whose_students_follow_the_teacher(built_trial: Path, tmp_path: Path) -> None:
+    folder = build_sweep(tmp_path / "sweep", built_trial, {"student": {"cartpole": [600.0, 610.0]}})
+    assert "follow the teacher" not in " ".join(answer_of(compare(read_sweep(folder))))
+    about = read_json(folder / "sweep.json")
+    for entry, share in zip(about["trials"], ("0.5", "1.0"), strict=True):
+        entry["values"] = {"share": share}
+        path = folder / "trials" / entry["name"] / "result.json"
+        result = read_json(path)
+        write_json(
+            path, {**result, "student": {**result["student"], "spearman_within_episode": 0.4 + float(share) / 2}}
+        )
+    write_json(folder / "sweep.json", {**about, "varied": ["share"]})
+    sentences = answer_of(compare(read_sweep(folder)))
+    assert "Inside an episode, students follow the teacher with Spearman .650 (0.5) to .900 (1.0)." in sentences
+
+
 def test_an_arm_that_lacks_a_task_is_in_no_order_over_all(built_trial: Path, tmp_path: Path) -> None:
     returns = {
         "teacher": {"cartpole": [600.0], "reacher": [500.0]},

@@ -1,5 +1,6 @@
 """What a sweep will cost: what is shared counts once, what is measured takes the place of the rule."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from datamodules.conf import read_conf
 from datamodules.results import write_json
 from sweeps.estimate import PER_UNIT, measured_rates, print_estimate, seconds_of, work_of
-from sweeps.settings import SweepConfig, TrialConfig
+from sweeps.settings import SearchSettings, SweepConfig, TrialConfig
 from sweeps.space import trials_of
 
 ROOT = Path(__file__).parents[2]
@@ -69,6 +70,20 @@ def test_a_refined_trial_asks_at_each_look_before_its_end_and_never_more_than_it
     # a look takes 6 seconds and each of its queries 5 milliseconds
     assert seconds_of(works[0], {}) - seconds_of(unrefined, {}) == pytest.approx(3 * 6.0 + 144 * 0.005)
     assert works[0].kind != unrefined.kind
+
+
+def test_a_search_costs_its_samples_and_the_confirmation_of_its_winner(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = SearchSettings({"fit.data.batch_size": [16, 32, 64]}, samples=3, confirm_seeds=(100, 101))
+    print_estimate(replace(sweep(tmp_path, {"last_stage": ["fit"]}), search=search))
+    table = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in table[1:4]] == ["sample 1 of 3", "sample 2 of 3", "sample 3 of 3"]
+    assert "collect, label, fit" in table[1]
+    assert " fit " in table[2]
+    assert "label" not in table[2]  # the frames of the first
+    assert "7 of 7 trials to run: 18,000 teacher queries" in "\n".join(table)  # of the search's seed and two more
+    assert "ends most of its samples early" in "\n".join(table)
 
 
 def test_finished_trials_tell_what_a_unit_takes(tmp_path: Path) -> None:
