@@ -303,12 +303,27 @@ def finite(value: float) -> float:
     return value
 
 
+def seconds_left(took: Sequence[float], running: Sequence[float], to_do: int, side_by_side: int) -> float:
+    """How long a sweep goes on, from what its trials took so far.
+
+    Args:
+        took: seconds of each that is over.
+        running: seconds that have passed of each that runs.
+        to_do: how many are not over, those that run among them.
+        side_by_side: how many run at once.
+    """
+    mean = sum(took) / len(took)
+    return (mean * to_do - sum(min(each, mean) for each in running)) / side_by_side
+
+
 class _Lines(tune.Callback):  # type: ignore[misc]  # ray ships no types
     """What happens, in lines on stderr."""
 
     def __init__(self, waiting: int, done: int, name_of: Callable[[Point], str]) -> None:
-        self._all, self._before, self._done, self._start = waiting + done, done, done, time.monotonic()
+        self._all, self._done, self._start = waiting + done, done, time.monotonic()
         self._began: dict[str, float] = {}
+        self._took: list[float] = []
+        self._side_by_side = 1
         self.running: set[str] = set()
         """Tune's names of trials that have begun and not ended"""
         self._name_of = name_of
@@ -316,6 +331,7 @@ class _Lines(tune.Callback):  # type: ignore[misc]  # ray ships no types
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._began[trial.trial_id] = time.monotonic()
         self.running.add(trial.trial_id)
+        self._side_by_side = max(self._side_by_side, len(self.running))
         self._print(f"{self._name(trial)}: started")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -328,11 +344,13 @@ class _Lines(tune.Callback):  # type: ignore[misc]  # ray ships no types
     def _end(self, trial: Any, status: str, error: str) -> None:
         self._done += 1
         self.running.discard(trial.trial_id)
-        passed = time.monotonic() - self._start
-        left = passed / (self._done - self._before) * (self._all - self._done)
-        took = duration(time.monotonic() - self._began.get(trial.trial_id, self._start))
+        now = time.monotonic()
+        passed, took = now - self._start, now - self._began.get(trial.trial_id, self._start)
+        self._took.append(took)
+        running = [now - self._began[each] for each in self.running]
+        left = seconds_left(self._took, running, self._all - self._done, self._side_by_side)
         self._print(
-            f"{self._name(trial)}: {status} in {took}{': ' * bool(error)}{error} "
+            f"{self._name(trial)}: {status} in {duration(took)}{': ' * bool(error)}{error} "
             f"[{self._done} of {self._all} trials, {duration(passed)} passed, about {duration(left)} left]"
         )
 

@@ -21,7 +21,7 @@ from datamodules.errors import SettingsError
 from rllib_envs.settings import PpoSettings, SacSettings
 from sweeps.launch import launch_sweep
 from sweeps.settings import SweepConfig
-from sweeps.slots import STOP, resources_of
+from sweeps.slots import STOP, resources_of, seconds_left
 from sweeps.space import trials_of
 from tests.sweeps.launched import SECONDS, learning, start, wait_for, write_small
 
@@ -38,6 +38,14 @@ def small(folder: Path, seeds: int = 1, **changed: Any) -> SweepConfig:
 
 def slots(sweep: SweepConfig, *machines: dict[str, float]) -> list[dict[str, float]]:
     return resources_of(sweep, trials_of(sweep)[-1], machines)
+
+
+def test_what_is_left_is_told_by_what_trials_took_and_how_many_run_at_once() -> None:
+    # two at once: the first took 100 s, the other has run as long, and ten more wait for both slots
+    assert seconds_left([100.0], [100.0], 11, 2) == 500.0
+    assert seconds_left([100.0, 140.0], [30.0], 3, 2) == (3 * 120.0 - 30.0) / 2
+    assert seconds_left([100.0], [400.0], 1, 1) == 0.0
+    assert seconds_left([100.0], [], 0, 1) == 0.0
 
 
 def test_slots_that_are_missing_are_named(tmp_path: Path) -> None:
