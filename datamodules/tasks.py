@@ -1,7 +1,7 @@
 """What to do and how it looks: Task, Prompts, Camera and RenderSettings, checked when they are made."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from datamodules.errors import SettingsError
@@ -142,6 +142,11 @@ class Task:
     def episode_steps(self) -> int:
         """Agent decisions in an episode."""
         return self.episode_frames // self.frames_per_step
+
+
+def as_the_teacher_sees(task: Task) -> Task:
+    """The task drawn at the size of the frames that the teacher labels."""
+    return replace(task, render=replace(task.render, frame_pixels=task.render.teacher_pixels))
 
 
 def task_from_dict(content: Mapping[str, Any]) -> Task:

@@ -19,7 +19,7 @@ from safetensors.torch import load, save
 
 from datamodules.errors import DataError
 from datamodules.results import read_json, write_atomically, write_json
-from datamodules.tasks import Task, task_from_dict
+from datamodules.tasks import Task, as_the_teacher_sees, task_from_dict
 from lightning_modules.rewards import Standardisation
 from lightning_modules.settings import TeacherSettings
 from rllib_envs.ppo_networks import PpoActor
@@ -83,6 +83,11 @@ class AgentCard:
     def observations(self) -> Observations:
         """What the agent sees; one that learns by PPO sees states."""
         return self.learning.observations if isinstance(self.learning, SacSettings) else "state"
+
+    @property
+    def drawn_task(self) -> Task:
+        """The task as its environments draw it: a teacher in the loop is shown what it would label."""
+        return as_the_teacher_sees(self.task) if self.reward == "teacher" else self.task
 
     def content(self) -> dict[str, Any]:
         """All of it as plain values, how it learns under the algorithm's name: `sac` or `ppo`."""

@@ -49,6 +49,12 @@ def check_reward(card: AgentCard) -> AgentCard:
         )
     if card.reward == "teacher" and card.teacher is None:
         raise SettingsError("the reward is 'teacher' but no teacher is given: add --teacher conf/teacher/bundled.yaml")
+    sizes = card.task.render.frame_pixels, card.task.render.teacher_pixels
+    if card.reward == "teacher" and card.observations == "pixels" and sizes[0] != sizes[1]:
+        raise SettingsError(
+            f"the agent would see frames of {sizes[0]} pixels (render.frame_pixels) and its teacher of {sizes[1]} "
+            "(render.teacher_pixels), and a frame is drawn once for both: make the two equal"
+        )
     if card.reward != "student":
         return card
     if card.student is None:
@@ -100,7 +106,7 @@ def measure_teacher_scales(card: AgentCard) -> AgentCard:
     The raw range moves strongly with alpha, and SAC reads the scale of a reward as its temperature.
     """
     assert card.teacher is not None, "check_reward comes first"
-    frames = random_frames(card.task, SCALE_FRAMES, card.seed)
+    frames = random_frames(card.drawn_task, SCALE_FRAMES, card.seed)
     return replace(card, teacher_scales=teacher_reward(card.task, card.teacher).scales_on(frames))
 
 

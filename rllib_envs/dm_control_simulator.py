@@ -59,7 +59,7 @@ class DmControlSimulator(MujocoSimulator):
                 self._rules.before_step(control_signal, self._physics)
                 self._physics.step(self._physics_steps)
             except control.PhysicsError:  # the physics diverged: an episode that goes on would be made of nonsense
-                return Outcome(self.reset(), reward, terminated=True)
+                return Outcome(self.reset(), reward, terminated=True, broken=True)
             self._rules.after_step(self._physics)
             if not terminated:
                 reward += float(self._rules.get_reward(self._physics))

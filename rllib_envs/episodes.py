@@ -28,6 +28,7 @@ class Episode:
 
     With `fixed_length` only the time limit ends an episode: where the reward is learned, an episode that ends early or
     late would tell the sign of the reward. The simulator plays on after its own end, without true reward from there.
+    Where the physics breaks, the episode is cut short, as if nothing had moved: the new start is not what it led to.
     """
 
     def __init__(self, simulator: Simulator, fixed_length: bool) -> None:
@@ -35,12 +36,14 @@ class Episode:
         self._fixed_length = fixed_length
         self._steps = 0
         self._over = False
+        self._before = np.empty(0, np.float32)
 
     def reset(self, seed: int | None) -> NDArray[np.float32]:
         """Start again; returns the observation, float32 (O,)."""
         self._steps = 0
         self._over = False
-        return self.simulator.reset(seed)
+        self._before = self.simulator.reset(seed)
+        return self._before
 
     def step(self, action: Any) -> Step:
         """Take one agent decision."""
@@ -49,5 +52,7 @@ class Episode:
         self._steps += 1
         self._over = self._over or outcome.terminated
         terminated = self._over and not self._fixed_length
-        truncated = not terminated and self._steps >= self.simulator.task.episode_steps
-        return Step(outcome.observation, true_reward, terminated, truncated)
+        cut = outcome.broken or self._steps >= self.simulator.task.episode_steps
+        if not (outcome.broken and self._fixed_length):
+            self._before = outcome.observation
+        return Step(self._before, true_reward, terminated, truncated=cut and not terminated)

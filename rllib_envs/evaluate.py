@@ -17,7 +17,7 @@ from datamodules.tasks import Task
 from lightning_modules.reward_function import RewardFunction
 from lightning_modules.settings import TeacherSettings
 from rllib_envs import video
-from rllib_envs.agent_files import AgentCard, Policy, load_policy
+from rllib_envs.agent_files import CARD, AgentCard, Policy, load_policy
 from rllib_envs.agent_reward import check_reward, make_reward
 from rllib_envs.evaluations import EVALUATIONS, read_evaluations
 from rllib_envs.judges import STUDENT, TEACHER, Judge, make_judges
@@ -87,10 +87,12 @@ def evaluate_agent(
 
     Raises:
         DataError: the folder holds no agent, or a student is missing or does not fit.
-        SettingsError: no seeds are given.
+        SettingsError: no seeds are given, or `out` holds an agent.
     """
     if not seeds:
         raise SettingsError("no seeds are given: evaluation needs at least one episode")
+    if (out / CARD).exists():
+        raise SettingsError(f"{out} holds an agent, whose result.json would be lost: give --out another folder")
     start = time.monotonic()
     card = AgentCard.read(agent)
     card = check_reward(replace(card, student=latest_student(agent) or card.student))
@@ -165,7 +167,7 @@ def _play_first(
 ) -> tuple[Returns, list[video.Frame]]:
     """One episode alone, with its film: a frame a decision."""
     frames: list[video.Frame] = []
-    environment = RewardVectorEnv(card.task, 1, reward, observations=card.observations)
+    environment = RewardVectorEnv(card.drawn_task, 1, reward, observations=card.observations)
 
     def film() -> None:
         frames.append(environment.render(video.SIDE)[0])
@@ -178,13 +180,15 @@ def _play_first(
 def _play_others(
     agent: Path, card: AgentCard, reward: RewardFunction | None, seeds: Sequence[int], judges: dict[str, Judge]
 ) -> Returns:
-    """The other episodes, side by side."""
-    if not seeds:
-        return Returns(())
-    environment = RewardVectorEnv(card.task, min(len(seeds), MOST_SIDE_BY_SIDE), reward, observations=card.observations)
-    returns = play_episodes(environment, _policy(agent, card, environment), seeds, judges)
-    environment.close()
-    return returns
+    """The other episodes, side by side; never in more simulators than episodes, as idle ones are scored as well."""
+    whole = len(seeds) - len(seeds) % MOST_SIDE_BY_SIDE
+    episodes: tuple[PlayedEpisode, ...] = ()
+    for some, count in ((seeds[:whole], MOST_SIDE_BY_SIDE), (seeds[whole:], len(seeds) - whole)):
+        if some:
+            environment = RewardVectorEnv(card.drawn_task, count, reward, observations=card.observations)
+            episodes += play_episodes(environment, _policy(agent, card, environment), some, judges).episodes
+            environment.close()
+    return Returns(episodes)
 
 
 def charts_of(card: AgentCard, episode: PlayedEpisode) -> list[video.Chart]:

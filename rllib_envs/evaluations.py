@@ -21,6 +21,8 @@ class Evaluation:
     """the reward the agent trains on, summed over the same episodes"""
     teacher_returns: tuple[float, ...] = ()
     """the teacher's own reward, summed over the same episodes; empty where it was not asked"""
+    reward_version: int = 0
+    """which student said the learned returns: 0 is the first, a refinement makes others"""
 
 
 def read_evaluations(path: Path) -> tuple[Evaluation, ...]:
@@ -39,6 +41,7 @@ def read_evaluations(path: Path) -> tuple[Evaluation, ...]:
                 true_returns=tuple(line["true_returns"]),
                 learned_returns=tuple(line.get("learned_returns", ())),
                 teacher_returns=tuple(line.get("teacher_returns", ())),
+                reward_version=int(line.get("reward_version", 0)),
             )
             for line in lines
         ]

@@ -19,9 +19,6 @@ from rllib_envs.square_frame import square_frame
 KINDS = ("gymnasium.envs.mujoco", "gymnasium.envs.classic_control")
 CANVAS_PIXELS = 336
 """Side of the square canvas that classic control draws on; frames of every size are averaged down from it."""
-MEMORIES = ("last_u", "steps_beyond_terminated")
-"""Attributes by which classic environments remember the last step outside `state`: pendulum draws its last torque,
-cartpole counts the steps since it fell and warns."""
 
 
 def make_gymnasium_simulator(task: Task) -> Simulator:
@@ -171,9 +168,12 @@ class ClassicControlSimulator(_GymnasiumSimulator):
         return frame
 
     def _settle(self) -> None:
-        """Make `state` all there is: one dtype, so that set_state continues bit for bit, and no memories beside it."""
+        """Make `state` all there is: one dtype, so that set_state continues bit for bit, and no memory but of it."""
         environment = self._environment
         environment.state = np.array(environment.state, dtype=np.float64)
-        for memory in MEMORIES:
-            if hasattr(environment, memory):
-                setattr(environment, memory, None)
+        if hasattr(environment, "last_u"):
+            environment.last_u = None  # pendulum draws its last torque
+        if hasattr(environment, "steps_beyond_terminated"):  # cartpole pays nothing once the pole has fallen
+            position, _, angle, _ = environment.state
+            fallen = abs(position) > environment.x_threshold or abs(angle) > environment.theta_threshold_radians
+            environment.steps_beyond_terminated = 1 if fallen else None  # 0 would be warned of

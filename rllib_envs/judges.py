@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.tasks import Task
+from datamodules.tasks import Task, as_the_teacher_sees
 from lightning_modules.reward_function import RewardFunction, TeacherReward, reward_of_student
 from lightning_modules.rewards import Standardisation
 from lightning_modules.settings import TeacherSettings
@@ -73,12 +73,13 @@ def make_judges(card: AgentCard, student: Path | None, teacher: TeacherSettings 
 def _teacher_judge(card: AgentCard, student: Path | None, settings: TeacherSettings) -> Judge:
     from lightning_modules.teacher import ClipTeacher
 
-    teacher, task, pixels = ClipTeacher(settings), card.task, card.task.render.teacher_pixels
+    teacher, task = ClipTeacher(settings), card.task
     scales = () if student is None else _student_scales(student, task, teacher.digest)
     if not scales:
-        seen = replace(task, render=replace(task.render, frame_pixels=pixels))
-        scales = TeacherReward(teacher, task.prompts).scales_on(random_frames(seen, SCALE_FRAMES, card.seed))
-    return Judge(TeacherReward(teacher, task.prompts, scales), pixels, len(settings.clips), teacher.queries)
+        frames = random_frames(as_the_teacher_sees(task), SCALE_FRAMES, card.seed)
+        scales = TeacherReward(teacher, task.prompts).scales_on(frames)
+    reward, pixels = TeacherReward(teacher, task.prompts, scales), task.render.teacher_pixels
+    return Judge(reward, pixels, len(settings.clips), teacher.queries)
 
 
 def _student_scales(student: Path, task: Task, digest: str) -> tuple[Standardisation, ...]:

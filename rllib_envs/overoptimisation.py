@@ -47,7 +47,9 @@ class Overoptimisation:
     """proxy return at the bottom of gold"""
 
 
-def find_overoptimisation(steps: ArrayLike, proxy: ArrayLike, gold: ArrayLike) -> Overoptimisation | None:
+def find_overoptimisation(
+    steps: ArrayLike, proxy: ArrayLike, gold: ArrayLike, versions: ArrayLike | None = None
+) -> Overoptimisation | None:
     """The deepest fall of gold while the proxy rose, where both moves are more than chance; None where there is none.
 
     The noise of a curve is what neighbouring evaluations do not agree on (pseudo-residuals of Gasser et al. 1986:
@@ -65,6 +67,8 @@ def find_overoptimisation(steps: ArrayLike, proxy: ArrayLike, gold: ArrayLike) -
         steps: agent steps of the evaluations (T,), rising and about equally far apart.
         proxy: mean return in the reward that trains the agent (T,).
         gold: mean return in what is really wanted, on the same episodes (T,).
+        versions: number of the reward that the proxy is the return in (T,), never falling: the proxy rises within one
+            alone. None: it was the same all the time.
 
     Returns:
         None, too, below `LEAST_EVALUATIONS` evaluations, which cannot show a fall that lasts.
@@ -87,6 +91,8 @@ def find_overoptimisation(steps: ArrayLike, proxy: ArrayLike, gold: ArrayLike) -
     fall = smooth_gold[:, None] - smooth_gold
     rise = smooth_proxy - smooth_proxy[:, None]
     later = np.triu(np.ones_like(fall, dtype=np.bool_), k=WINDOW)  # windows that share no evaluation
+    reward = np.zeros(at.size, np.int64) if versions is None else np.asarray(versions)
+    later &= reward[: -WINDOW + 1, None] == reward[WINDOW - 1 :]  # from the peak's first to the bottom's last
     seen = later & (fall > deepest_by_chance * _noise(falling)) & (rise > change_by_chance * _noise(rising))
     if not seen.any():
         return None
@@ -110,11 +116,12 @@ def overoptimisation_of(evaluations: Sequence[Evaluation]) -> dict[str, Overopti
         return {}
     steps = [each.steps for each in evaluations]
     proxy = [np.mean(each.learned_returns) for each in evaluations]
+    versions = [each.reward_version for each in evaluations]
     golds = {"true": [each.true_returns for each in evaluations]}
     if all(each.teacher_returns for each in evaluations):
         golds["teacher"] = [each.teacher_returns for each in evaluations]
     return {
-        name: find_overoptimisation(steps, proxy, [np.mean(returns) for returns in gold])
+        name: find_overoptimisation(steps, proxy, [np.mean(returns) for returns in gold], versions)
         for name, gold in golds.items()
     }
 

@@ -157,10 +157,10 @@ class Refiner:
             audited=len(exam.audit),
             asked=len(answers),
             audited_error_before=before.audited,
-            audited_error_after=None if after is None else after.audited,
+            audited_error_after=None if after is None else _finite(after.audited),
             overrated=(before if reason or after is None else after).overrated,
             held_out_error_before=before.held_out,
-            held_out_error_after=None if after is None else after.held_out,
+            held_out_error_after=None if after is None else _finite(after.held_out),
             look_seconds=round(looked - started, 3),
             ask_seconds=round(asked - looked, 3),
             fit_seconds=round(fitted - asked, 3),
@@ -234,6 +234,11 @@ class Refiner:
         seen, count = view.seen, min(self.settings.queries, self._labels.affordable)
         candidates = Candidates(seen.reward[places], seen.spread[places], seen.features[places])
         return places[choose_queries(self.settings.strategy, candidates, view.known_features, count, generator)]
+
+
+def _finite(error: float | None) -> float | None:
+    """The error; None where fine-tuning diverged, which JSON cannot say."""
+    return error if error is not None and np.isfinite(error) else None
 
 
 def _teacher_drift(exam: Exam, known: Labelled) -> float | None:

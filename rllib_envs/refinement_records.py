@@ -54,14 +54,14 @@ class RefinementRecord:
     audited_error_before: float | None
     """error on the audited frames; None where none was audited"""
     audited_error_after: float | None
-    """the same after fine-tuning, accepted or not; None where there was none"""
+    """the same after fine-tuning, accepted or not; None where there was none, or it is no number"""
     overrated: float | None
     """mean of student less teacher on the audited frames, in standard deviations of the reward, of the student that
     rewards the agent from here on; None where none was audited"""
     held_out_error_before: float
     """error on held-out labels"""
     held_out_error_after: float | None
-    """the same after fine-tuning"""
+    """the same after fine-tuning; None likewise"""
     look_seconds: float
     """spent on visited and labelled frames as the student sees them"""
     ask_seconds: float

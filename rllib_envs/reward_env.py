@@ -176,6 +176,7 @@ class RewardEnv(gymnasium.Env[Any, Any]):
         self.task = task
         self.render_mode = "rgb_array"
         self._one = RewardVectorEnv(task, 1, reward, observations=observations)
+        self._started = False
         self.costs = self._one.costs
         self.observation_space = self._one.single_observation_space
         self.action_space = self._one.single_action_space
@@ -183,6 +184,9 @@ class RewardEnv(gymnasium.Env[Any, Any]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[NDArray[Any], Infos]:
         """Start an episode."""
         super().reset(seed=seed)
+        if seed is None and not self._started:  # as in Gymnasium: without a seed, no two environments are alike
+            seed = int(self.np_random.integers(2**31))
+        self._started = True
         observations, _ = self._one.reset(seed=[seed])
         return observations[0], {"true_reward": 0.0}
 

@@ -164,6 +164,7 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
     def training_step(self) -> None:
         """Sample a few steps, store them, and take the gradient steps that are due for them."""
         request = Request(self.steps, self._reward, self._weights)
+        asked_at = time.monotonic()
         answers = sample_from(self.env_runner_group, request, self.config.sample_timeout_s)
         for sampled in answers:
             self.metrics.aggregate([sampled.metrics], key=ENV_RUNNER_RESULTS)
@@ -174,7 +175,7 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
             self.sampling_costs += sampled.costs
             self._keep_memory(sampled)
             self.non_finite_rewards += sampled.non_finite_rewards
-        self._give_up_after_silence(bool(answers))
+        self._give_up_after_silence(bool(answers), asked_at)
         wanted = int(max(0, self.steps - self.config.learning_starts) * self.config.updates_per_step)
         while self.updates < wanted:
             self._update(min(wanted - self.updates, self._most_updates))
@@ -184,10 +185,10 @@ class Sac(Algorithm):  # type: ignore[misc]  # ray ships no types
             before = self.runner_memory.get(sampled.runner, PeakMemory())
             self.runner_memory[sampled.runner] = before.or_more(sampled.memory)
 
-    def _give_up_after_silence(self, answered: bool) -> None:
+    def _give_up_after_silence(self, answered: bool, asked_at: float) -> None:
         now, timeout = time.monotonic(), self.config.sample_timeout_s
-        self._silent_since = None if answered else self._silent_since or now
-        if self._silent_since is not None and now - self._silent_since > timeout:
+        self._silent_since = None if answered else self._silent_since or asked_at
+        if self._silent_since is not None and now - self._silent_since >= timeout:
             raise SuiteError(
                 f"no env runner has answered for {timeout:.0f} seconds: see what Ray logged about them, "
                 "or step the simulators in this process with sac.num_env_runners 0"

@@ -24,6 +24,8 @@ class Outcome:
     """the simulator's own reward, summed over the step's frames (up to the frame that ended the simulator's episode)"""
     terminated: bool
     """whether the simulator ended its episode within this step; it can be stepped on"""
+    broken: bool = False
+    """whether its physics diverged: then it was started again, and `observation` is of that"""
 
 
 class Simulator(Protocol):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from datamodules.differences import first_difference
 from datamodules.errors import DataError
+from datamodules.locks import try_lock
 from datamodules.progress import Report, progress_bar, silent
 from datamodules.results import read_json, write_result
 from datamodules.tasks import Task
@@ -20,7 +21,7 @@ from rllib_envs.settings import LearningSettings
 from rllib_envs.simulators import make_simulator
 from rllib_envs.threads import torch_threads
 
-RESULT = "result.json"
+RESULT, LOCK = "result.json", "agent.lock"
 
 
 def train_agent(
@@ -79,12 +80,44 @@ def train_agent(
     check_refinement(card)
     if judge is not None:
         check_judge(task, judge)
-    card = claim(out, card)
-    if (out / RESULT).exists():
-        finished = read_json(out / RESULT)
+    if not (out / CARD).exists():
+        _check_simulator(card)
+    out.mkdir(parents=True, exist_ok=True)
+    if (lock := try_lock(out / LOCK)) is None:
+        raise DataError(f"another process trains the agent in {out}: wait for its end, or choose another --out")
+    with lock:
+        card = claim(out, card)
+        if (out / RESULT).exists():
+            return read_result(out)
+        return _train(card, out, report, on_evaluation, on_picture)
+
+
+def _check_simulator(card: AgentCard) -> None:
+    """Raise SuiteError where there is no such simulator, or its frames cannot be drawn or seen."""
+    if card.observations == "pixels":
+        check_pixels(card.task.render.frame_pixels)
+    make_simulator(card.task).close()
+    if card.reward != "true" or card.judge or card.observations == "pixels":
+        require_gl()
+
+
+def read_result(agent: Path) -> AgentResult:
+    """What a finished training did. Raises DataError where `result.json` says something else."""
+    finished = read_json(agent / RESULT)
+    try:
         return AgentResult(
             **{field.name: finished[field.name] for field in fields(AgentResult) if field.name in finished}
         )
+    except TypeError as error:
+        raise DataError(
+            f"{agent / RESULT} is not that of a training ({error}): choose another --out, or remove it to train on "
+            "from the last checkpoint"
+        ) from error
+
+
+def _train(
+    card: AgentCard, out: Path, report: Report, on_evaluation: OnEvaluation | None, on_picture: OnPicture | None
+) -> AgentResult:
     prepare_gl()  # RLlib imports dm_control, and with it whatever GL backend it finds first
     from lightning_modules.ray_session import ray_session
     from rllib_envs.training import Training
@@ -135,14 +168,12 @@ def train_folder(
 def claim(out: Path, card: AgentCard) -> AgentCard:
     """Make `out` this agent's folder; returns the card with what is measured once.
 
-    Raises DataError when the folder holds an agent of another task, reward, student, seed or other settings.
+    Raises DataError when the folder holds an agent of another task, reward, student, seed or other settings, or
+    something else.
     """
     if not (out / CARD).exists():
-        if card.observations == "pixels":
-            check_pixels(card.task.render.frame_pixels)
-        make_simulator(card.task).close()
-        if card.reward != "true" or card.judge or card.observations == "pixels":
-            require_gl()
+        if (out / RESULT).exists():
+            raise DataError(f"{out} holds a {RESULT} and no agent, so it is not for one: choose another --out")
         if card.reward == "teacher":
             card = measure_teacher_scales(card)
         card.write(out)

@@ -58,7 +58,7 @@ class Training:
         self._progress.starts += 1
         keep_lines(out / EVALUATIONS, self._progress.evaluations)
         self._environment = RewardVectorEnv(
-            card.task, card.learning.evaluation_episodes, make_reward(card), observations=card.observations
+            card.drawn_task, card.learning.evaluation_episodes, make_reward(card), observations=card.observations
         )
         self._judges = make_judges(card, None, card.judge)
         self._upkeep: RewardUpkeep | None = None
@@ -154,7 +154,9 @@ class Training:
         self._update_progress()
         progress, steps = self._progress, self._algorithm.steps
         costs = {phase: round(getattr(progress, phase), 2) for phase in ("simulate", "render", "reward", "update")}
-        asked = SCALE_FRAMES + steps + progress.evaluation_steps if self._card.reward == "teacher" else 0
+        asked = 0
+        if self._card.reward == "teacher" and self._card.teacher is not None:
+            asked = (SCALE_FRAMES + steps + progress.evaluation_steps) * len(self._card.teacher.clips)
         asked += progress.judge_queries
         refinement = None if self._upkeep is None else self._upkeep.result(progress)
         if refinement is not None:
@@ -255,7 +257,7 @@ def make_algorithm(card: AgentCard, seed: int) -> Learning:
             f"{group}.num_env_runners is {runners}: Ray has {cpus} CPUs here, and each takes one; lower it"
         )
     environment = {
-        "task": card.task,
+        "task": card.drawn_task,
         "make_reward": partial(make_reward, card),
         "seed": seed,
         "observations": card.observations,

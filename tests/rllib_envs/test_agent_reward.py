@@ -14,6 +14,7 @@ from datamodules.manifest import TeacherEntry
 from datamodules.pixels import to_model_input
 from datamodules.tasks import Prompts, RenderSettings, Task
 from lightning_modules.reward_function import RandomReward, StudentReward
+from lightning_modules.settings import TeacherSettings
 from lightning_modules.student_embeddings import StudentEmbeddings
 from lightning_modules.student_files import WEIGHTS, save_student
 from lightning_modules.teacher import ClipTeacher
@@ -85,9 +86,23 @@ def test_a_teacher_of_several_clips_rewards_on_a_frozen_scale(small_pole: Task, 
     assert len(card.teacher_scales) == 2
     reward = make_reward(card)
     assert reward is not None
-    rewards = reward(random_frames(small_pole, SCALE_FRAMES, seed=0))  # those that set the scales
+    seen = replace(small_pole, render=RenderSettings(frame_pixels=48, teacher_pixels=48))
+    rewards = reward(random_frames(seen, SCALE_FRAMES, seed=0))  # those that set the scales
     assert rewards.mean() == pytest.approx(0, abs=1e-3)
     assert rewards.std() == pytest.approx(1, abs=1e-3)
+
+
+def test_a_teacher_in_the_loop_sees_the_frames_that_it_labels_and_a_student_those_that_it_knows(pole: Task) -> None:
+    task = replace(pole, render=RenderSettings(frame_pixels=PIXELS, teacher_pixels=48))
+    assert AgentCard(task, "teacher", SAC, 0).drawn_task.render.frame_pixels == 48
+    assert AgentCard(task, "student", SAC, 0).drawn_task == task
+
+
+def test_an_agent_that_sees_pixels_shares_its_frames_with_its_teacher(pole: Task) -> None:
+    card = AgentCard(pole, "teacher", replace(SAC, observations="pixels"), 0, teacher=TeacherSettings("a", "b"))
+    with pytest.raises(SettingsError, match=r"84 pixels \(render\.frame_pixels\) and its teacher of 96"):
+        check_reward(replace(card, task=replace(pole, render=RenderSettings(frame_pixels=84, teacher_pixels=96))))
+    check_reward(replace(card, task=replace(pole, render=RenderSettings(frame_pixels=84, teacher_pixels=84))))
 
 
 def test_an_unknown_reward_is_offered_the_closest(pole: Task) -> None:

@@ -14,6 +14,7 @@ from datamodules.errors import DataError, SettingsError
 from datamodules.results import read_json
 from datamodules.tasks import Task
 from lightning_modules.settings import TeacherSettings
+from lightning_modules.teacher import ClipTeacher
 from rllib_envs.agent_files import AgentCard, save_policy
 from rllib_envs.evaluate import RANDOM_EPISODES, charts_of, evaluate_agent, evaluate_folder
 from rllib_envs.play import PlayedEpisode
@@ -72,6 +73,25 @@ def test_every_reward_scores_the_same_episodes(swingup: Task, tmp_path: Path, mo
     assert (again.student_returns, again.teacher_returns, again.teacher_queries) == (None, None, 0)
 
 
+def test_a_teacher_in_the_loop_is_asked_once_a_decision(
+    swingup: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    teacher = read_conf(TeacherSettings, "conf/teacher/bundled.yaml")
+    agent = write_agent(tmp_path / "agent", AgentCard(swingup, "teacher", SAC, 0, teacher=teacher))
+    asked: list[tuple[int, ...]] = []
+    embed = ClipTeacher.embed_frames
+
+    def counting(self: ClipTeacher, frames: np.ndarray) -> np.ndarray:
+        asked.append(frames.shape)
+        return embed(self, frames)
+
+    monkeypatch.setattr(ClipTeacher, "embed_frames", counting)
+    found = evaluate_agent(agent, range(1_000_000, 1_000_010), tmp_path / "out")  # one alone, eight, and one more
+    assert found.teacher_queries == sum(shape[0] for shape in asked) == 10 * swingup.episode_steps
+    assert {shape[1] for shape in asked} == {swingup.render.teacher_pixels}
+
+
 def test_a_balanced_pole_is_a_success(swingup: Task, tmp_path: Path) -> None:
     task = replace(swingup, simulator="cartpole-balance", episode_frames=8)  # it starts almost upright
     agent = write_agent(tmp_path / "agent", AgentCard(task, "true", SAC, 0))
@@ -124,6 +144,8 @@ def test_charts_show_the_true_reward_of_a_frame_and_everything_learned(swingup: 
 
 def test_mistakes_are_found_before_any_episode(pole: Task, tmp_path: Path) -> None:
     agent = write_agent(tmp_path / "agent", AgentCard(pole, "true", SAC, 0))
+    with pytest.raises(SettingsError, match=r"holds an agent, whose result\.json would be lost"):
+        evaluate_agent(agent, SEEDS, agent)
     with pytest.raises(SettingsError, match="episodes is 0"):
         evaluate_folder(agent, tmp_path / "out", episodes=0, first_seed=1)
     with pytest.raises(DataError, match="cartpole_swingup"):

@@ -74,6 +74,17 @@ def test_peak_and_bottom_are_named_with_their_means() -> None:
     assert (found.proxy_peak, found.proxy_fallen) == (4, 8)
 
 
+def test_a_rise_that_a_new_reward_brings_is_none() -> None:
+    gold = [0, 10, 50, 100, 101, 102, 60, 20, 21, 22]
+    same = find_overoptimisation(range(10), range(10), gold, [1] * 10)
+    assert same == find_overoptimisation(range(10), range(10), gold)
+    assert same is not None
+    # another student from the seventh evaluation on: peak and bottom are told by different ones
+    assert find_overoptimisation(range(10), range(10), gold, [0] * 6 + [1] * 4) is None
+    # from the second one on: the peak's three evaluations, the bottom's and all between them have the same
+    assert find_overoptimisation(range(10), range(10), gold, [0] + [1] * 9) == same
+
+
 def test_a_dip_of_one_evaluation_is_not_a_fall_that_lasts() -> None:
     proxy = np.arange(21.0)
     gold = 100 - 60 * (np.arange(21) == 12) + noise(11, (1, 21))[0]

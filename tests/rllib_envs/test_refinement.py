@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from datamodules.errors import DataError, SettingsError
 from datamodules.labelled_set import LabelledSet
 from datamodules.shards import read_samples, verify
 from lightning_modules.drift import read_clouds
+from lightning_modules.gate import Exam, Marks
 from lightning_modules.losses import HeadName
 from lightning_modules.reward_function import StudentReward
 from lightning_modules.student_files import load_student, read_card
@@ -133,6 +135,23 @@ def test_a_refinement_that_forgets_too_much_is_rejected(card: AgentCard, visits:
     assert latest_student(tmp_path) is None
     assert not (refinement_folder(tmp_path, 1) / "student").exists()
     assert len(asked_of(tmp_path)) == 14  # what it was told is kept
+
+
+def test_a_student_that_diverges_is_rejected_and_the_training_goes_on(
+    card: AgentCard, visits: Visits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks, seen = Exam.marks, list[Marks]()
+
+    def diverging(self: Exam, student: Any) -> Marks:
+        seen.append(marks(self, student) if not seen else Marks(float("nan"), float("inf"), float("nan")))
+        return seen[-1]
+
+    monkeypatch.setattr(Exam, "marks", diverging)
+    record = refiner(card, tmp_path).refine(1, 0, 512, visits)
+    assert not record.accepted
+    assert record == read_record(tmp_path, 1)
+    assert (record.held_out_error_after, record.audited_error_after) == (None, None)
+    assert record.held_out_error_before == seen[0].held_out
 
 
 def test_the_budget_holds_over_all_refinements_and_ends_them(card: AgentCard, visits: Visits, tmp_path: Path) -> None:

@@ -327,6 +327,27 @@ def test_single_form_passes_gymnasiums_own_checks(pole: Task, observations: Obse
     check_env(RewardEnv(pole, PixelSum(), observations), skip_render_check=True)
 
 
+def test_single_forms_without_a_seed_differ_and_with_one_repeat(pole: Task) -> None:
+    first, second = RewardEnv(pole, None), RewardEnv(pole, None)
+    assert not np.array_equal(first.reset()[0], second.reset()[0])
+    seeded, again = first.reset(seed=3)[0], second.reset(seed=3)[0]
+    assert_array_equal(seeded, again)
+    assert_array_equal(first.reset()[0], second.reset()[0])  # Gymnasium: resets go on from the seed
+    assert not np.array_equal(first.reset()[0], seeded)
+
+
+def test_physics_that_breaks_is_no_way_to_a_new_start(pole: Task) -> None:
+    environment = RewardVectorEnv(pole, 1, PixelSum())
+    before, _ = environment.reset(seed=0)
+    simulator = environment._episodes[0].simulator
+    state = simulator.state()
+    state[3:5] = 1e12  # velocities
+    simulator.set_state(state)
+    observations, _, terminated, truncated, _ = environment.step(np.zeros((1, 1)))
+    assert_array_equal(observations, before)
+    assert (terminated[0], truncated[0]) == (False, True)
+
+
 def test_single_form_agrees_with_the_vector_form(falling_pole: Task) -> None:
     task = replace(falling_pole, episode_frames=20)
     single, vector = RewardEnv(task, PixelSum()), RewardVectorEnv(task, 1, PixelSum())

@@ -127,6 +127,9 @@ def test_gymnasium_runs_on_after_its_own_termination(falling_pole: Task) -> None
     assert second.terminated
     assert 5 <= first.true_reward <= 15  # a pole pushed one way falls within about ten frames of reward 1
     assert np.isfinite(second.observation).all()
+    assert second.true_reward == 0  # Gymnasium pays for the frame in which it falls, and for none after it
+    simulator.set_state(np.array([0.0, 0.0, 0.05, 0.0]))
+    assert simulator.step(1).true_reward >= 5
 
 
 def test_actions_between_minus_one_and_one_span_the_simulators_range() -> None:

@@ -15,7 +15,8 @@ import pytest
 import rllib_envs.training
 from datamodules.conf import read_conf
 from datamodules.errors import DataError, SettingsError, SuiteError
-from datamodules.results import read_json
+from datamodules.locks import try_lock
+from datamodules.results import read_json, write_json
 from datamodules.tasks import Task
 from lightning_modules.settings import TeacherSettings
 from lightning_modules.student_files import save_student
@@ -25,7 +26,7 @@ from rllib_envs.checkpoints import latest_checkpoint
 from rllib_envs.evaluate import RANDOM_EPISODES, evaluate_agent
 from rllib_envs.reward_env import RewardVectorEnv
 from rllib_envs.settings import LearningSettings, SacSettings
-from rllib_envs.train import claim, train_agent
+from rllib_envs.train import LOCK, claim, train_agent
 from tests.lightning_modules.clips import write_clip
 from tests.lightning_modules.students import made_student
 from tests.rllib_envs.trainings import SMALL_PPO, lines_of
@@ -285,6 +286,20 @@ def test_an_agent_that_sees_pixels_is_saved_evaluated_and_filmed(pole: Task, tmp
     assert (tmp_path / "evaluation" / "agent.mp4").stat().st_size > 1000
     again = evaluate_agent(tmp_path, range(1_000_000, 1_000_003), tmp_path / "again")
     assert again.true_returns == evaluation.true_returns
+
+
+def test_a_folder_in_use_or_of_something_else_is_refused_and_left_alone(pole: Task, tmp_path: Path) -> None:
+    write_json(tmp_path / "result.json", {"seconds": 1.0})
+    with pytest.raises(DataError, match=r"holds a result\.json and no agent"):
+        train_agent(pole, "true", SAC, tmp_path, seed=0)
+    AgentCard(pole, "true", SAC, 0).write(tmp_path)
+    with pytest.raises(DataError, match="is not that of a training"):
+        train_agent(pole, "true", SAC, tmp_path, seed=0)
+    lock = try_lock(tmp_path / LOCK)
+    assert lock is not None
+    with lock, pytest.raises(DataError, match="another process trains the agent"):
+        train_agent(pole, "true", SAC, tmp_path, seed=0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["agent.json", "result.json"]
 
 
 def test_a_claimed_folder_gives_the_same_agent_again_with_its_student(pole: Task, tmp_path: Path) -> None:
