@@ -91,6 +91,7 @@ class FitCLI(LightningCLI):
                 FramesDataModule,
                 save_config_callback=None,  # it needs a log_dir, which MLFlowLogger has not (`fit` writes the file)
                 trainer_defaults={
+                    "devices": 1,  # auto would take every GPU, and run the caller's command once more for each
                     "num_sanity_val_steps": 0,
                     "enable_model_summary": False,
                     "enable_progress_bar": False,

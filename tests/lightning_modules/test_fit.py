@@ -85,6 +85,10 @@ def test_result_and_card_hold_the_same_fidelity(fitted: tuple[Path, FitResult, A
     assert read_card(out).fidelity == result.fidelity
 
 
+def test_a_fit_keeps_to_one_device_unless_told_otherwise(fitted: tuple[Path, FitResult, Any]) -> None:
+    assert json.loads((fitted[0] / "fit.json").read_text())["trainer.devices"] == 1
+
+
 def test_held_out_file_shows_extreme_frames_by_teacher_reward(fitted: tuple[Path, FitResult, Any]) -> None:
     with np.load(fitted[0] / "held_out.npz", allow_pickle=False) as arrays:
         held_out = dict(arrays)
@@ -335,6 +339,7 @@ def test_two_processes_fit_one_student(labels: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "scripts.fit_student", "fit", f"--config={config}", f"--data.labels={labels}"]
     command += [f"--out={tmp_path / 'student'}", "--tracking_uri=null"]
     subprocess.run(command, cwd=ROOT, check=True, timeout=240)
+    assert json.loads((tmp_path / "student" / "fit.json").read_text())["trainer.devices"] == 2
     result = json.loads((tmp_path / "student" / "result.json").read_text())
     assert result["fidelity"]["samples"] == len(HELD_OUT)
     with np.load(tmp_path / "student" / "held_out.npz", allow_pickle=False) as held_out:
