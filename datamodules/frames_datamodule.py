@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.batch_order import BatchOrder, Turns, this_process
+from datamodules.batch_order import BatchOrder, LateLoader, Turns, this_process
 from datamodules.batches import CachedBatches, FrameBatch
 from datamodules.errors import DataError, SettingsError
 from datamodules.labelled_rows import Columns
@@ -254,7 +254,7 @@ class FramesDataModule(LightningDataModule):
         else:
             episodes = [self._episodes(split, number) for number in numbers]
             reader = StreamedBatches(self.sets, episodes, turns, shuffle_seed)
-        return DataLoader(
+        return LateLoader(
             reader,
             sampler=BatchOrder(turns),
             batch_size=None,  # a turn is a whole batch
