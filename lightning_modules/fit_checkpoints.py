@@ -1,12 +1,18 @@
-"""A fit's checkpoints, and the note that its training has ended."""
+"""A fit's checkpoints, written whole, and the note that its training has ended."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Self
 
+import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.plugins import CheckpointIO, TorchCheckpointIO
 
 from datamodules.results import read_json, write_json
+from datamodules.storage import is_address
+from datamodules.whole_files import whole_file
 
 ENDED = "ended.json"
 
@@ -33,6 +39,35 @@ def _checkpoint(folder: Path, name: str, **settings: Any) -> ModelCheckpoint:
     return ModelCheckpoint(
         folder, filename=name, save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False, **settings
     )
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that appear whole or not at all.
+
+    Lightning copies them from its temporary folder, which may lie on another disk: a kill or a full disk would leave
+    half a checkpoint in the place of a good one.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write a checkpoint; at an address, where a callback of the user's may keep some, as Lightning does.
+
+        Raises NoRoomError when the disk is full.
+        """
+        if storage_options is not None or is_address(str(path)):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        buffer = BytesIO()
+        torch.save(checkpoint, buffer)  # into the file it would make a RuntimeError of the system's error
+        with whole_file(Path(path)) as stream:
+            stream.write(buffer.getbuffer())
+
+
+def with_whole_checkpoints(plugins: Any) -> list[Any]:
+    """A trainer's `plugins` (None, one or a list), and WholeCheckpoints unless one of them writes checkpoints."""
+    given = plugins if isinstance(plugins, list) else [] if plugins is None else [plugins]
+    return given if any(isinstance(each, CheckpointIO) for each in given) else [*given, WholeCheckpoints()]
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,15 @@ from datamodules.progress import Report, silent
 from datamodules.results import read_json, write_atomically, write_json
 from datamodules.storage import is_address
 from datamodules.tasks import Prompts
+from datamodules.whole_files import remove_partial_files
 from lightning_modules.fit_callbacks import FitProgress, OnEpoch, quiet_lightning
-from lightning_modules.fit_checkpoints import TrainingEnd, best_checkpoint, checkpoint_path, last_checkpoint
+from lightning_modules.fit_checkpoints import (
+    TrainingEnd,
+    best_checkpoint,
+    checkpoint_path,
+    last_checkpoint,
+    with_whole_checkpoints,
+)
 from lightning_modules.fit_export import RESULT, FitResult, export_student, read_fit
 from lightning_modules.student_files import CARD
 from lightning_modules.student_module import MONITOR, StudentModule
@@ -140,6 +147,7 @@ class FitCLI(LightningCLI):
                 last_checkpoint(checkpoints),
             ],
             logger=self._logger or configured["logger"] or False,
+            plugins=with_whole_checkpoints(configured["plugins"]),
         )
 
     def fit(self, model: StudentModule, datamodule: FramesDataModule) -> None:
@@ -154,6 +162,8 @@ class FitCLI(LightningCLI):
         settings = self._settings()
         first = self.trainer.is_global_zero
         if first:
+            for checkpoint in (last, best):
+                remove_partial_files(checkpoint)  # of a fit that was killed
             self._begin(settings, resumed=last.exists())
         if first and not datamodule.prepared:
             with self._reading as report:

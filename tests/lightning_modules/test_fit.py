@@ -152,9 +152,12 @@ def test_a_fit_that_early_stopping_ended_goes_on_with_its_test(labels: Path, tmp
         fit_student(config, labels, stopped, seed=0, report=silent)
     last = stopped / "checkpoints" / "last.ckpt"
     written = last.stat().st_mtime_ns
+    partial = last.with_name(".last.ckpt.1.part")
+    partial.touch()  # as a fit leaves it that is killed while it writes
     (stopped / "held_out.npz").rmdir()
     result = fit_student(config, labels, stopped, seed=0, report=silent)
     assert last.stat().st_mtime_ns == written
+    assert not partial.exists()
     assert (result.epochs, result.fidelity) == (3, expected.fidelity)
     ours, theirs = (json.loads((folder / "result.json").read_text()) for folder in (stopped, whole))
     assert ours["seconds"] == ours["curves"][-1]["seconds"]
