@@ -1,4 +1,4 @@
-"""A fit's checkpoints, written whole, and the note that its training has ended."""
+"""A fit's checkpoints, written whole, in a folder that may move, and the note that its training has ended."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +15,21 @@ from datamodules.storage import is_address
 from datamodules.whole_files import whole_file
 
 ENDED = "ended.json"
+PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")
+"""paths in the state of a ModelCheckpoint, empty where there is no such file"""
+
+
+class MovableCheckpoint(ModelCheckpoint):
+    """Goes on where its folder has moved; Lightning would forget the best score, and the next epoch would be best."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the state, with every path in the present folder."""
+        moved = {name: self._here(state_dict[name]) for name in PATHS}
+        kept = {self._here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **moved, "best_k_models": kept, "dirpath": self.dirpath})
+
+    def _here(self, path: str) -> str:
+        return str(Path(self.dirpath or "") / Path(path).name) if path else ""
 
 
 def best_checkpoint(folder: Path, monitor: str) -> ModelCheckpoint:
@@ -36,7 +51,7 @@ def checkpoint_path(folder: Path, name: str) -> Path:
 
 
 def _checkpoint(folder: Path, name: str, **settings: Any) -> ModelCheckpoint:
-    return ModelCheckpoint(
+    return MovableCheckpoint(
         folder, filename=name, save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False, **settings
     )
 
