@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch.distributed
-from torch.utils.data import DistributedSampler
+from torch.utils.data import DataLoader, DistributedSampler
 
 from datamodules.errors import DataError
 
@@ -93,3 +93,15 @@ class BatchOrder(DistributedSampler[Turn]):
         epoch, self.epoch = self.epoch, self.epoch + 1  # at the first turn: loaders make iterators that they never use
         for number in range(self._batches):
             yield Turn(epoch, number)
+
+
+class LateLoader(DataLoader[Any]):
+    """A loader whose processes take their first turns when the first batch is asked for, and not before.
+
+    Lightning makes the iterator of a resumed fit before it sets the epoch, even before it knows it: processes that
+    fetched ahead at once would repeat epoch 0's order.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # callers iterate and ask for nothing else
+        """An epoch's batches."""
+        yield from super().__iter__()

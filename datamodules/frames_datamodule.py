@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.batch_order import BatchOrder, Turns, this_process
+from datamodules.batch_order import BatchOrder, LateLoader, Turns, this_process
 from datamodules.batches import CachedBatches, FrameBatch
 from datamodules.errors import DataError, SettingsError
 from datamodules.labelled_rows import Columns
@@ -200,7 +200,7 @@ class FramesDataModule(LightningDataModule):
         """Shuffled or drawn anew in every epoch; what does not fill a batch in every process is left out."""
         if self.strata > 1 and self._strata is None:
             raise SettingsError(f"data.strata is {self.strata} and the rewards are unknown: call stratify() before")
-        return self._loader("train", *this_process())
+        return self._loader("train", *this_process(), self._strata)
 
     def val_dataloader(self) -> DataLoader[FrameBatch]:
         """This process's part of the validation samples, each once; in order, unless loader processes stream."""
@@ -211,7 +211,10 @@ class FramesDataModule(LightningDataModule):
         return self._loader("test", *this_process())
 
     def every_batch(self, split: Split) -> DataLoader[FrameBatch]:
-        """All samples of a split in one process; shuffled, and the last incomplete batch left out, of training's."""
+        """All samples of a split in one process, each once, whatever the strata, so that splits can be compared.
+
+        Training's are shuffled, and the last incomplete batch is left out.
+        """
         return self._loader(split, rank=0, ranks=1)
 
     @cached_property
@@ -241,18 +244,17 @@ class FramesDataModule(LightningDataModule):
             )
         return chosen
 
-    def _loader(self, split: Split, rank: int, ranks: int) -> DataLoader[FrameBatch]:
+    def _loader(self, split: Split, rank: int, ranks: int, strata: Strata | None = None) -> DataLoader[FrameBatch]:
         numbers, shuffle_seed = range(len(self.sets)), self.seed if split == "train" else None
         rows = [self.rows(split, number) for number in numbers]
         turns = Turns(sum(map(len, rows)), self.batch_size, training=split == "train", rank=rank, ranks=ranks)
         reader: Dataset[FrameBatch]
         if self._cached:
-            strata = self._strata if split == "train" else None
             reader = CachedBatches([one.decoded for one in self.sets], rows, turns, shuffle_seed, strata)
         else:
             episodes = [self._episodes(split, number) for number in numbers]
             reader = StreamedBatches(self.sets, episodes, turns, shuffle_seed)
-        return DataLoader(
+        return LateLoader(
             reader,
             sampler=BatchOrder(turns),
             batch_size=None,  # a turn is a whole batch

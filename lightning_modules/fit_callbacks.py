@@ -1,15 +1,14 @@
-"""What goes along with a fit: its checkpoints, its progress, and quiet from Lightning."""
+"""What goes along with a fit: its progress, and quiet from Lightning."""
 
 import logging
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback
 
 from datamodules.progress import Report, silent
 
@@ -23,30 +22,6 @@ ADVICE = (
     ".*ckpt_path.*doesn't match.*",
     ".*in eval mode at the start of training.*",  # a frozen backbone
 )
-
-
-def best_checkpoint(folder: Path, monitor: str) -> ModelCheckpoint:
-    """Keeps `best.ckpt`, of the epoch with the smallest `monitor`."""
-    return _checkpoint(folder, "best", monitor=monitor, mode="min")
-
-
-def last_checkpoint(folder: Path) -> ModelCheckpoint:
-    """Keeps `last.ckpt`, of the latest epoch; must follow the best checkpoint, whose state it holds.
-
-    Lightning's own `save_last` is written only when an epoch was the best, so early stopping would forget.
-    """
-    return _checkpoint(folder, "last")
-
-
-def checkpoint_path(folder: Path, name: str) -> Path:
-    """Where one of the two lies."""
-    return folder / f"{name}.ckpt"
-
-
-def _checkpoint(folder: Path, name: str, **settings: Any) -> ModelCheckpoint:
-    return ModelCheckpoint(
-        folder, filename=name, save_top_k=1, save_on_train_epoch_end=True, enable_version_counter=False, **settings
-    )
 
 
 OnEpoch = Callable[[float, float], None]

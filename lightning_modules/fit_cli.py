@@ -20,13 +20,14 @@ from datamodules.progress import Report, silent
 from datamodules.results import read_json, write_atomically, write_json
 from datamodules.storage import is_address
 from datamodules.tasks import Prompts
-from lightning_modules.fit_callbacks import (
-    FitProgress,
-    OnEpoch,
+from datamodules.whole_files import remove_partial_files
+from lightning_modules.fit_callbacks import FitProgress, OnEpoch, quiet_lightning
+from lightning_modules.fit_checkpoints import (
+    TrainingEnd,
     best_checkpoint,
     checkpoint_path,
     last_checkpoint,
-    quiet_lightning,
+    with_whole_checkpoints,
 )
 from lightning_modules.fit_export import RESULT, FitResult, export_student, read_fit
 from lightning_modules.student_files import CARD
@@ -91,6 +92,7 @@ class FitCLI(LightningCLI):
                 FramesDataModule,
                 save_config_callback=None,  # it needs a log_dir, which MLFlowLogger has not (`fit` writes the file)
                 trainer_defaults={
+                    "devices": 1,  # auto would take every GPU, and run the caller's command once more for each
                     "num_sanity_val_steps": 0,
                     "enable_model_summary": False,
                     "enable_progress_bar": False,
@@ -145,32 +147,38 @@ class FitCLI(LightningCLI):
                 last_checkpoint(checkpoints),
             ],
             logger=self._logger or configured["logger"] or False,
+            plugins=with_whole_checkpoints(configured["plugins"]),
         )
 
     def fit(self, model: StudentModule, datamodule: FramesDataModule) -> None:
-        """Fit from scratch or from the last epoch, test the best epoch, export; nothing where all that is done."""
+        """Fit from scratch or from the last epoch, test the best epoch, export; what is done is not done again."""
         if (done := read_fit(self.out)) is not None:
             self.result = done
             self._register()
             return
-        last, best = (checkpoint_path(self.out / CHECKPOINTS, name) for name in ("last", "best"))
+        checkpoints = self.out / CHECKPOINTS
+        last, best = (checkpoint_path(checkpoints, name) for name in ("last", "best"))
+        end = TrainingEnd.read(checkpoints)
         settings = self._settings()
         first = self.trainer.is_global_zero
         if first:
+            for checkpoint in (last, best):
+                remove_partial_files(checkpoint)  # of a fit that was killed
             self._begin(settings, resumed=last.exists())
         if first and not datamodule.prepared:
             with self._reading as report:
                 datamodule.prepare_data(report)
         with self._progress if first else SILENT as self._clock.report, _interrupts():
-            resumed = last if last.exists() else None
-            self.trainer.fit(model, datamodule=datamodule, ckpt_path=resumed, weights_only=True)
-            # noted now, because loading the best checkpoint takes the clock back as well
-            epochs, seconds, curves = self._clock.epochs, round(self._clock.seconds, 2), list(self._clock.curves)
+            if end is None:
+                resumed = last if last.exists() else None
+                self.trainer.fit(model, datamodule=datamodule, ckpt_path=resumed, weights_only=True)
+                # noted now, because loading the best checkpoint takes the clock back as well
+                end = TrainingEnd(self._clock.epochs, round(self._clock.seconds, 2), list(self._clock.curves))
+                if first:
+                    end.write(checkpoints)
             self.trainer.test(model, datamodule=datamodule, ckpt_path=best, weights_only=True, verbose=False)
         if first:
-            self.result = export_student(
-                self.out, model, datamodule, epochs=epochs, seconds=seconds, curves=curves, settings=settings
-            )
+            self.result = export_student(self.out, model, datamodule, **vars(end), settings=settings)
             self._register()
 
     def _begin(self, settings: dict[str, Any], resumed: bool) -> None:

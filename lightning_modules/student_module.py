@@ -218,7 +218,8 @@ class StudentModule(LightningModule):
         """Log the validation loss and the fidelity to the teacher."""
         scores = self._gathered()
         fidelity = scores.fidelity()
-        self.log(MONITOR, scores.loss.mean(), sync_dist=True)  # the same in every process
+        # the same in every process; a number, because NCCL reduces no tensor of the CPU
+        self.log(MONITOR, float(scores.loss.mean()), sync_dist=True)
         for name in ("mse", "pearson", "spearman_pooled", "spearman_within_episode"):
             self.log(f"student/validation_{name}", getattr(fidelity, name), sync_dist=True)
 

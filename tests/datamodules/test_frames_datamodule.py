@@ -187,6 +187,18 @@ def test_settings_outside_their_range_are_refused(labels: Path, changed: dict[st
         FramesDataModule(str(labels), **changed)
 
 
+@CACHE_AND_STREAM
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_epoch_set_before_the_first_batch_decides_the_order(labels: Path, num_workers: int, cache: bool) -> None:
+    in_order = ready(labels, cache=cache, num_workers=num_workers).train_dataloader()
+    epochs = [keys_of(in_order) for _ in range(3)]
+    resumed = ready(labels, cache=cache, num_workers=num_workers).train_dataloader()
+    batches = iter(resumed)  # Lightning makes it before it knows the epoch
+    resumed.sampler.set_epoch(2)  # type: ignore[attr-defined]
+    keys = [key for batch in batches for key in zip(batch.episode.tolist(), batch.step.tolist(), strict=True)]
+    assert keys == epochs[2] != epochs[0]
+
+
 class SeenFrames(LightningModule):
     """Notes which samples each epoch brings; its one weight learns nothing."""
 
@@ -204,25 +216,32 @@ class SeenFrames(LightningModule):
         assert set(batch.episode.tolist()) <= HELD_OUT["validation"]
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
+        assert self.trainer.estimated_stepping_batches  # makes the training loader before the epoch is restored
         return torch.optim.SGD(self.parameters(), lr=0.0)
 
 
-def fit(labels: Path, epochs: int, folder: Path, cache: bool, resume: Path | None = None) -> SeenFrames:
+def fit(
+    labels: Path, epochs: int, folder: Path, *, cache: bool, num_workers: int, resume: Path | None = None
+) -> SeenFrames:
     model = SeenFrames()
     trainer = Trainer(
         max_epochs=epochs, accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=folder
     )
-    trainer.fit(model, FramesDataModule(str(labels), batch_size=8, cache=cache), ckpt_path=resume)
+    data = FramesDataModule(str(labels), batch_size=8, cache=cache, num_workers=num_workers)
+    trainer.fit(model, data, ckpt_path=resume)
     trainer.save_checkpoint(folder / "last.ckpt")
     return model
 
 
-@CACHE_AND_STREAM
+@pytest.mark.parametrize(("cache", "num_workers"), [(True, 0), (False, 0), (True, 2)])
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
-def test_a_resumed_fit_sees_the_order_it_would_have_seen(labels: Path, tmp_path: Path, cache: bool) -> None:
-    whole = fit(labels, 3, tmp_path / "whole", cache)
-    fit(labels, 2, tmp_path / "parts", cache)
-    resumed = fit(labels, 3, tmp_path / "parts", cache, resume=tmp_path / "parts" / "last.ckpt")
+def test_a_resumed_fit_sees_the_order_it_would_have_seen(
+    labels: Path, tmp_path: Path, cache: bool, num_workers: int
+) -> None:
+    whole = fit(labels, 3, tmp_path / "whole", cache=cache, num_workers=num_workers)
+    fit(labels, 2, tmp_path / "parts", cache=cache, num_workers=num_workers)
+    last = tmp_path / "parts" / "last.ckpt"
+    resumed = fit(labels, 3, tmp_path / "parts", cache=cache, num_workers=num_workers, resume=last)
     assert resumed.epochs == {2: whole.epochs[2]}
     assert whole.epochs[0] != whole.epochs[1] != whole.epochs[2]
 

@@ -99,6 +99,14 @@ def test_a_quarter_of_each_batch_is_of_each_quarter_of_the_episodes(module: Fram
         assert all(1 <= sum(episode in quarter for episode in batch.episode.tolist()) <= 4 for quarter in quarters)
 
 
+def test_every_batch_of_training_has_no_sample_twice(module: FramesDataModule) -> None:
+    batches = module.every_batch("train")
+    keys = [key for batch in batches for key in zip(batch.episode.tolist(), batch.step.tolist(), strict=True)]
+    assert len(set(keys)) == len(keys) == 80
+    drawn = [key for b in module.train_dataloader() for key in zip(b.episode.tolist(), b.step.tolist(), strict=True)]
+    assert len(set(drawn)) < len(drawn) == 80
+
+
 def test_held_out_samples_stay_as_they_are(module: FramesDataModule, tmp_path: Path) -> None:
     plain = FramesDataModule(module.labels[0], batch_size=8)
     for loaders in (

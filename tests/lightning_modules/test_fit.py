@@ -85,6 +85,10 @@ def test_result_and_card_hold_the_same_fidelity(fitted: tuple[Path, FitResult, A
     assert read_card(out).fidelity == result.fidelity
 
 
+def test_a_fit_keeps_to_one_device_unless_told_otherwise(fitted: tuple[Path, FitResult, Any]) -> None:
+    assert json.loads((fitted[0] / "fit.json").read_text())["trainer.devices"] == 1
+
+
 def test_held_out_file_shows_extreme_frames_by_teacher_reward(fitted: tuple[Path, FitResult, Any]) -> None:
     with np.load(fitted[0] / "held_out.npz", allow_pickle=False) as arrays:
         held_out = dict(arrays)
@@ -133,14 +137,33 @@ def test_prompts_of_the_caller_are_learned(labels: Path, tmp_path: Path) -> None
     assert read_card(tmp_path / "student").target_of().prompts == prompts
 
 
-def test_early_stopping_ends_a_fit_that_gains_nothing(labels: Path, tmp_path: Path) -> None:
+def test_a_fit_that_early_stopping_ended_goes_on_with_its_test(labels: Path, tmp_path: Path) -> None:
     config = config_file(
         tmp_path,
         model={"learning_rate": 1e-12, "schedule": "constant"},
         trainer={"max_epochs": 50},
         early_stopping={"patience": 2, "min_delta": 10.0},
     )
-    assert fit_student(config, labels, tmp_path / "student", seed=0, report=silent).epochs == 3
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    expected = fit_student(config, labels, whole, seed=0, report=silent)
+    assert expected.epochs == 3
+    (stopped / "held_out.npz").mkdir(parents=True)  # no file can take its place: the export ends here
+    with pytest.raises(OSError, match=r"held_out\.npz"):
+        fit_student(config, labels, stopped, seed=0, report=silent)
+    last = stopped / "checkpoints" / "last.ckpt"
+    written = last.stat().st_mtime_ns
+    partial = last.with_name(".last.ckpt.1.part")
+    partial.touch()  # as a fit leaves it that is killed while it writes
+    (stopped / "held_out.npz").rmdir()
+    result = fit_student(config, labels, stopped, seed=0, report=silent)
+    assert last.stat().st_mtime_ns == written
+    assert not partial.exists()
+    assert (result.epochs, result.fidelity) == (3, expected.fidelity)
+    ours, theirs = (json.loads((folder / "result.json").read_text()) for folder in (stopped, whole))
+    assert ours["seconds"] == ours["curves"][-1]["seconds"]
+    for curves in (ours["curves"], theirs["curves"]):
+        assert [epoch.pop("seconds") > 0 for epoch in curves] == [True] * 3
+    assert {name: ours[name] for name in ("curves", "mse")} == {name: theirs[name] for name in ("curves", "mse")}
 
 
 @pytest.mark.slow
@@ -335,6 +358,7 @@ def test_two_processes_fit_one_student(labels: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "scripts.fit_student", "fit", f"--config={config}", f"--data.labels={labels}"]
     command += [f"--out={tmp_path / 'student'}", "--tracking_uri=null"]
     subprocess.run(command, cwd=ROOT, check=True, timeout=240)
+    assert json.loads((tmp_path / "student" / "fit.json").read_text())["trainer.devices"] == 2
     result = json.loads((tmp_path / "student" / "result.json").read_text())
     assert result["fidelity"]["samples"] == len(HELD_OUT)
     with np.load(tmp_path / "student" / "held_out.npz", allow_pickle=False) as held_out:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from datamodules.splits import split_of
 from datamodules.tasks import Prompts
 from lightning_modules.fit_callbacks import quiet_lightning
 from lightning_modules.rewards import Standardisation
-from lightning_modules.student_module import StudentModule
+from lightning_modules.student_module import MONITOR, StudentModule
 from lightning_modules.student_network import StudentNetwork
 from lightning_modules.student_scores import EPISODES
 from tests.lightning_modules import students
@@ -73,6 +74,28 @@ def test_held_out_scores_are_those_of_the_test_episodes(labels: Path) -> None:
     raw = scores.teacher.numpy() * scale_of(module).std + scale_of(module).mean
     np.testing.assert_allclose(raw, [reward_of(*key) for key in held_out], atol=5e-4)
     np.testing.assert_allclose(scores.true_reward, [episode + step / 100 for episode, step in held_out], rtol=1e-6)
+
+
+class Overheard(StudentModule):
+    """Keeps what it logs."""
+
+    def __init__(self) -> None:
+        super().__init__("test_efficientnet")
+        self.overheard: dict[str, Any] = {}
+
+    def log(self, name: str, value: Any, **settings: Any) -> None:
+        """As ever."""
+        self.overheard[name] = value
+        super().log(name, value, **settings)
+
+
+def test_validation_logs_numbers_which_every_device_can_reduce(labels: Path) -> None:
+    module = Overheard()
+    with quiet_lightning():
+        trainer = Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, accelerator="cpu")
+        trainer.validate(module, datamodule=FramesDataModule(labels), verbose=False)
+    assert MONITOR in module.overheard
+    assert {type(value) for value in module.overheard.values()} == {float}
 
 
 def test_several_clips_are_learned_as_the_mean_of_their_standardised_rewards(tmp_path: Path) -> None:
