@@ -128,7 +128,7 @@ def check_alike(sets: Sequence[LabelledSet]) -> None:
     for number, other in enumerate(sets[1:], start=1):
         compared = (
             ("frame size", *(f"{one.manifest.task.render.frame_pixels} pixels" for one in (first, other))),
-            ("teacher", *(f"{one.teacher.name} (weights {one.teacher.digest[:12]})" for one in (first, other))),
+            ("teacher", *(f"{one.teacher.name} (digest {one.teacher.digest[:12]})" for one in (first, other))),
             ("precision of the teacher", first.teacher.precision, other.teacher.precision),
         )
         for what, here, there in compared:

@@ -64,8 +64,8 @@ class LabelFolder:
     def _check_teacher(self, there: TeacherEntry, ours: TeacherEntry) -> None:
         if there.digest != ours.digest:
             raise DataError(
-                f"{self.out} belongs to the teacher {there.name} (weights {there.digest[:12]}), "
-                f"not to {ours.name} (weights {ours.digest[:12]}): {REMEDY}"
+                f"{self.out} belongs to the teacher {there.name} (digest {there.digest[:12]}), not to {ours.name} "
+                f"(digest {ours.digest[:12]}), whose weights, preprocessing or model settings are others: {REMEDY}"
             )
         if self._progress.begun and there.precision != ours.precision:
             raise DataError(

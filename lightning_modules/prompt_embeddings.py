@@ -41,6 +41,6 @@ def _check_teacher(labels: Path, manifest: Manifest, teacher: ClipTeacher) -> No
     assert labelled_by is not None, "the caller checks it"
     if teacher.digest != labelled_by.digest:
         raise DataError(
-            f"{labels} was labelled by {labelled_by.name} (weights {labelled_by.digest[:12]}), not by {teacher.name} "
-            f"(weights {teacher.digest[:12]}): give that teacher, since embeddings of two teachers cannot be compared"
+            f"{labels} was labelled by {labelled_by.name} (digest {labelled_by.digest[:12]}), not by {teacher.name} "
+            f"(digest {teacher.digest[:12]}): give that teacher, since embeddings of two teachers cannot be compared"
         )

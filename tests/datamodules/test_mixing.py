@@ -129,7 +129,7 @@ def test_sets_that_do_not_fit_together_are_refused_with_the_difference(places: l
         "the frame size is 16 pixels there and 20 pixels here": replace(
             other, task=replace(TASK, render=replace(TASK.render, frame_pixels=20))
         ),
-        r"the teacher is tiny/known \(weights 0{12}\) there and tiny/known \(weights 1{12}\) here": replace(
+        r"the teacher is tiny/known \(digest 0{12}\) there and tiny/known \(digest 1{12}\) here": replace(
             other, teacher=replace(other.teacher, digest="1" * 64)
         ),
         "the precision of the teacher is float32 there and bfloat16 here": replace(
