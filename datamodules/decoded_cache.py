@@ -8,8 +8,11 @@ removed at any time: it is filled again from the shards.
 import os
 import shutil
 import tempfile
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -18,6 +21,7 @@ from datamodules.labelled_rows import Columns, check_unique, decode_pixels, labe
 from datamodules.manifest import Manifest
 from datamodules.progress import Report, silent
 from datamodules.storage import is_address
+from datamodules.whole_files import plain_when_full
 
 REMOTE_CACHE = Path("runs/cache")
 FREE_BYTES = 2**30
@@ -50,6 +54,7 @@ def open_decoded(
 
     Raises:
         DataError: a damaged shard, a sample against the schema, or one that is there twice.
+        NoRoomError: the disk is full.
     """
     cache = cache or cache_of(place)
     found = find_decoded(manifest, cache)
@@ -67,15 +72,21 @@ def find_decoded(manifest: Manifest, cache: Path) -> DecodedFrames | None:
         return None
 
 
-def why_no_room(manifest: Manifest, cache: Path) -> str | None:
-    """Why this data set cannot be decoded into `cache`, in words; None if it can."""
-    above = next(folder for folder in (cache, *cache.absolute().parents) if folder.is_dir())
-    if not os.access(above, os.W_OK):
-        return f"{above} cannot be written to"
-    needed = sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for dtype, shape in _layout(manifest).values())
-    free = shutil.disk_usage(above).free
-    if needed + FREE_BYTES > free:
-        return f"{manifest.samples:,} decoded frames take {needed / 2**30:.1f} GiB and {above} has {free / 2**30:.1f}"
+def why_no_room(wanted: Sequence[tuple[Manifest, Path]]) -> str | None:
+    """Why these data sets cannot all be decoded into the caches given with them, in words; None if they can."""
+    samples, needed = Counter[int](), Counter[int]()  # by file system: what shares one shares its room
+    for manifest, cache in wanted:
+        above = next(folder for folder in (cache, *cache.absolute().parents) if folder.is_dir())
+        if not os.access(above, os.W_OK):
+            return f"{above} cannot be written to"
+        disk, free = above.stat().st_dev, shutil.disk_usage(above).free
+        samples[disk] += manifest.samples
+        needed[disk] += sum(
+            int(np.prod(shape)) * np.dtype(dtype).itemsize for dtype, shape in _layout(manifest).values()
+        )
+        if needed[disk] + FREE_BYTES > free:
+            gib = f"{needed[disk] / 2**30:.1f} GiB and {above} has {free / 2**30:.1f}"
+            return f"{samples[disk]:,} decoded frames take {gib}"
     return None
 
 
@@ -104,13 +115,15 @@ def _open(folder: Path, samples: int) -> DecodedFrames:
 def _fill(place: Path | str, manifest: Manifest, folder: Path, report: Report) -> None:
     """Write the arrays to a temporary folder and rename it: several processes may do this at once, one folder stays."""
     count, pixels = manifest.samples, manifest.task.render.frame_pixels
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".filling-", dir=folder.parent))
+    with plain_when_full(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".filling-", dir=folder.parent))
     try:
-        columns = {
-            name: np.lib.format.open_memmap(temporary / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
-            for name, (dtype, shape) in _layout(manifest).items()
-        }
+        with plain_when_full(folder):
+            columns = {
+                name: _new_array(temporary / f"{name}.npy", dtype, shape)
+                for name, (dtype, shape) in _layout(manifest).items()
+            }
         for number, (row, key, members) in enumerate(labelled_samples(place, manifest)):
             columns["frames"][number] = decode_pixels(key, members, pixels)
             for name, value in row._asdict().items():
@@ -122,6 +135,14 @@ def _fill(place: Path | str, manifest: Manifest, folder: Path, report: Report) -
         _move_into_place(temporary, folder, count)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _new_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> np.memmap[Any, Any]:
+    """An array in a file whose blocks are all there: in a file with holes, a full disk is a signal that kills."""
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def _move_into_place(temporary: Path, folder: Path, samples: int) -> None:

@@ -20,7 +20,7 @@ from datamodules.batch_order import BatchOrder, LateLoader, Turns, this_process
 from datamodules.batches import CachedBatches, FrameBatch
 from datamodules.errors import DataError, SettingsError
 from datamodules.labelled_rows import Columns
-from datamodules.labelled_set import LabelledSet, check_alike
+from datamodules.labelled_set import LabelledSet, check_alike, why_not_cached
 from datamodules.manifest import Manifest
 from datamodules.progress import Report, silent
 from datamodules.shards import Damage
@@ -222,7 +222,7 @@ class FramesDataModule(LightningDataModule):
         """Whether decoded frames are kept."""
         if self.cache is False:
             return False
-        reason = next(filter(None, (one.why_not_cached() for one in self.sets)), None)
+        reason = why_not_cached(self.sets)
         if reason and self.strata > 1:
             raise SettingsError(
                 f"data.strata is {self.strata} and {reason}: give data.cache another folder, or strata 1"

@@ -32,7 +32,7 @@ class LabelledSet:
         """
         self.place = place
         self._most_damaged = most_damaged
-        self._cache = cache or cache_of(place)
+        self.cache = cache or cache_of(place)
 
     @cached_property
     def manifest(self) -> Manifest:
@@ -57,7 +57,7 @@ class LabelledSet:
 
         Raises DataError where more are damaged than may be left out.
         """
-        if self._most_damaged is None or find_decoded(self.manifest, self._cache) is not None:
+        if self._most_damaged is None or find_decoded(self.manifest, self.cache) is not None:
             return ()
         damaged = tuple(find_damage(self.place, self.manifest))
         if len(damaged) > self._most_damaged * len(self.manifest.shards):
@@ -77,26 +77,22 @@ class LabelledSet:
             self.manifest, shards=tuple(shard for shard in self.manifest.shards if shard.name not in left_out)
         )
 
-    def why_not_cached(self) -> str | None:
-        """Why its frames cannot be decoded once and kept; None if they are or can be."""
-        return None if self.is_decoded else why_no_room(self.intact, self._cache)
-
     @property
     def is_decoded(self) -> bool:
         """Whether its decoded frames are in the cache."""
-        return find_decoded(self.intact, self._cache) is not None
+        return find_decoded(self.intact, self.cache) is not None
 
     def read(self, keep_decoded: bool, report: Report = silent) -> None:
         """Read what is not read yet: into the cache of decoded frames, or the rows alone; `report` counts frames."""
         if keep_decoded:
-            open_decoded(self.place, self.intact, self._cache, report)
+            open_decoded(self.place, self.intact, self.cache, report)
         elif "columns" not in self.__dict__:
             self.columns = read_columns(self.place, self.intact, report)
 
     @cached_property
     def decoded(self) -> DecodedFrames:
         """All its frames and rows, from the cache, which is filled first where needed."""
-        return open_decoded(self.place, self.intact, self._cache)
+        return open_decoded(self.place, self.intact, self.cache)
 
     @cached_property
     def columns(self) -> Columns:
@@ -121,13 +117,18 @@ class LabelledSet:
         return np.array(embeddings, np.float32).reshape(len(sentences), self.teacher.dim)
 
 
+def why_not_cached(sets: Sequence[LabelledSet]) -> str | None:
+    """Why not all frames of these data sets can be decoded once and kept, in words; None if they are or can be."""
+    return why_no_room([(one.intact, one.cache) for one in sets if not one.is_decoded])
+
+
 def check_alike(sets: Sequence[LabelledSet]) -> None:
     """Raise DataError, naming the difference, unless data sets can be mixed: one frame size, one teacher, no twins."""
     first = sets[0]
     for number, other in enumerate(sets[1:], start=1):
         compared = (
             ("frame size", *(f"{one.manifest.task.render.frame_pixels} pixels" for one in (first, other))),
-            ("teacher", *(f"{one.teacher.name} (weights {one.teacher.digest[:12]})" for one in (first, other))),
+            ("teacher", *(f"{one.teacher.name} (digest {one.teacher.digest[:12]})" for one in (first, other))),
             ("precision of the teacher", first.teacher.precision, other.teacher.precision),
         )
         for what, here, there in compared:

@@ -38,7 +38,7 @@ class TeacherEntry:
     name: str
     """`ClipTeacher.name`"""
     digest: str
-    """sha256 of the teacher's weights, hexadecimal"""
+    """`ClipTeacher.digest`: of its weights, its preprocessing and what else of the model decides an embedding"""
     dims: tuple[int, ...]
     """length of its embedding; one number for each CLIP where several are combined"""
     precision: str
@@ -79,7 +79,7 @@ class Manifest:
         """sha256 of everything that decides the samples; prompts and costs can be added to and leave it as it is."""
         content = self._to_json()
         del content["prompts"], content["teacher_queries"], content["task"]["score_range"]
-        return _canonical_digest(content)
+        return canonical_digest(content)
 
     def with_prompts(self, sentences: Sequence[str], embed: Callable[[list[str]], list[list[float]]]) -> "Manifest":
         """With the text embedding of each sentence; `embed` is asked for those that are not there yet, if any."""
@@ -160,6 +160,7 @@ def _scene(task: Task, collection: Mapping[str, Any]) -> dict[str, Any]:
     return {"task": content, "collection": collection}
 
 
-def _canonical_digest(content: Mapping[str, Any]) -> str:
+def canonical_digest(content: Mapping[str, Any]) -> str:
+    """sha256, hexadecimal, of plain values as JSON with sorted keys and without spaces."""
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()

@@ -48,15 +48,20 @@ def random_shift(frames: Tensor, pixels: int, generator: torch.Generator | None 
     return frames[number[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
-def to_model_input(frames: NDArray[np.uint8] | Tensor) -> Tensor:
+def input_scaling(device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+    """Scale and shift, float32 (3,) each: (x / 255 - mean) / std as one multiply-add, x * scale - shift."""
+    scale = torch.tensor([1.0 / (255.0 * std) for std in CHANNEL_STD], device=device)
+    shift = torch.tensor([mean / std for mean, std in zip(CHANNEL_MEAN, CHANNEL_STD, strict=True)], device=device)
+    return scale, shift
+
+
+def to_model_input(frames: NDArray[np.uint8] | Tensor, scaling: tuple[Tensor, Tensor] | None = None) -> Tensor:
     """Frames uint8 (B, H, W, 3), 0 to 255 -> float32 (B, 3, H, W), zero mean and unit variance over ImageNet.
 
-    The result lies on the device of `frames`.
+    The result lies on the device of `frames`. `scaling` is `input_scaling` made before, on that device: a CUDA graph
+    cannot record how it is made.
     """
     tensor = as_tensor(frames) if isinstance(frames, np.ndarray) else frames
-    # (x / 255 - mean) / std as one multiply-add, written channels-last in memory, which CPU convolutions prefer
-    scale = torch.tensor([1.0 / (255.0 * std) for std in CHANNEL_STD], device=tensor.device)
-    shift = torch.tensor(
-        [mean / std for mean, std in zip(CHANNEL_MEAN, CHANNEL_STD, strict=True)], device=tensor.device
-    )
+    scale, shift = input_scaling(tensor.device) if scaling is None else scaling
+    # written channels-last in memory, which CPU convolutions prefer
     return (tensor.to(torch.float32) * scale - shift).permute(0, 3, 1, 2)

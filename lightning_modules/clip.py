@@ -1,6 +1,5 @@
 """One frozen open_clip model with its own preprocessing and tokenizer, in the number format that suits the device."""
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from time import perf_counter
@@ -15,6 +14,7 @@ from open_clip.transform import PreprocessCfg
 from torch import Tensor
 
 from datamodules.errors import SettingsError
+from lightning_modules.clip_digest import digest_of
 from lightning_modules.clip_preprocessing import ClipPreprocessing
 from lightning_modules.clip_source import ClipSource
 
@@ -36,8 +36,8 @@ class Clip:
         self._halved = False
         self.batch_size = batch_size
         self.name = source.name
-        with checkpoint.open("rb") as stream:
-            self.digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        self.digest = digest_of(checkpoint, self._model, source.config, self._preprocess.description)
+        """of the weights and of what surrounds them: preprocessing, activation, other settings of the model"""
         self.input_pixels = max(self._preprocess.size)
         self.dim = self.embed_prompts(["a frame"]).shape[1]
         self.model_seconds = 0.0

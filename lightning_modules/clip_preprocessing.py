@@ -1,6 +1,7 @@
 """Frames to a CLIP's input: what open_clip's PIL transform does, for whole batches of tensors on any device."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from open_clip.transform import PreprocessCfg
@@ -20,6 +21,18 @@ class ClipPreprocessing:
         """Height and width of the model's input, pixels."""
         size = self.config.size
         return (size, size) if isinstance(size, int) else (size[0], size[-1])
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """All that decides what becomes of a frame, as plain values that do not depend on who spelled them how."""
+        return {
+            "size": list(self.size),
+            "mean": [float(value) for value in self.config.mean],
+            "std": [float(value) for value in self.config.std],
+            "interpolation": self._filter,
+            "resize_mode": self.config.resize_mode,
+            "fill_color": self.config.fill_color,
+        }
 
     def __call__(self, frames: Tensor) -> Tensor:
         """Frames uint8 (N, H, W, 3), 0 to 255 -> normalised float32 (N, 3, height, width), on the frames' device."""

@@ -65,6 +65,13 @@ class ClipSource:
         """The name under which open_clip finds architecture and tokenizer."""
         return f"local-dir:{self.weights}" if self.is_folder else self.model
 
+    @property
+    def config(self) -> dict[str, Any]:
+        """open_clip's configuration of the model: that of the folder, or the one it knows under the model's name."""
+        if self.is_folder:
+            return dict(_read_json(Path(self.weights) / FOLDER_CONFIG)["model_cfg"])
+        return dict(open_clip.get_model_config(self.model))
+
     def fetch(self) -> Path:
         """The checkpoint file: the given one, or the tag's, from open_clip's cache or the network.
 

@@ -64,8 +64,8 @@ class LabelFolder:
     def _check_teacher(self, there: TeacherEntry, ours: TeacherEntry) -> None:
         if there.digest != ours.digest:
             raise DataError(
-                f"{self.out} belongs to the teacher {there.name} (weights {there.digest[:12]}), "
-                f"not to {ours.name} (weights {ours.digest[:12]}): {REMEDY}"
+                f"{self.out} belongs to the teacher {there.name} (digest {there.digest[:12]}), not to {ours.name} "
+                f"(digest {ours.digest[:12]}), whose weights, preprocessing or model settings are others: {REMEDY}"
             )
         if self._progress.begun and there.precision != ours.precision:
             raise DataError(
@@ -166,8 +166,13 @@ class LabelFolder:
         )
 
     def _locked(self) -> Lock:
-        with plain_when_full(self.out):
-            self.out.mkdir(parents=True, exist_ok=True)
-            lock = wait_for_lock(folder_lock(self.out))
-        assert lock is not None  # without a limit it waits until it has it
-        return lock
+        return hold_folder(self.out)
+
+
+def hold_folder(out: Path) -> Lock:
+    """Wait for the lock of a folder of labels, without which nobody writes its manifest. NoRoomError: a full disk."""
+    with plain_when_full(out):
+        out.mkdir(parents=True, exist_ok=True)
+        lock = wait_for_lock(folder_lock(out))
+    assert lock is not None  # without a limit it waits until it has it
+    return lock

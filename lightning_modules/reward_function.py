@@ -46,7 +46,7 @@ class Teacher(Protocol):
 
     @property
     def digest(self) -> str:
-        """sha256 of its weights, hexadecimal."""
+        """Which teacher it is, as `ClipTeacher.digest` says it."""
         ...
 
     def embed_frames(self, frames: Frames) -> NDArray[np.float32]:
@@ -187,8 +187,8 @@ def reward_of_student(
     if teacher is not None and embeddings.missing(sentences):
         if teacher.digest != card.teacher.digest:
             raise DataError(
-                f"the student in {folder} learned from {card.teacher.name} (weights {card.teacher.digest[:12]}), "
-                f"not from the teacher given (weights {teacher.digest[:12]}): their embeddings cannot be compared"
+                f"the student in {folder} learned from {card.teacher.name} (digest {card.teacher.digest[:12]}), "
+                f"not from the teacher given (digest {teacher.digest[:12]}): their embeddings cannot be compared"
             )
         embeddings = embeddings.with_sentences(sentences, teacher.embed_prompts)
         embeddings.write(folder)

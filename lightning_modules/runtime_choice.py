@@ -32,7 +32,7 @@ BATCH_SIZES = (1, 16)
 WARM_UP_ROUNDS, ROUNDS, FEWEST_ROUNDS = 2, 11, 4
 ENOUGH_SECONDS = 2.0
 """large networks get fewer rounds, but at least FEWEST_ROUNDS"""
-FORMAT = 1
+FORMAT = 2
 """part of the key: another number wherever the runtimes change"""
 
 Milliseconds = dict[str, list[float]]

@@ -67,7 +67,7 @@ class StudentCard:
     targets: tuple[StudentTarget, ...]
     """what it learned, one entry a task (at least one)"""
     teacher: TeacherEntry
-    """whom it learned from"""
+    """whom it learned from: its digest is of the weights, the preprocessing and the model's settings together"""
     manifest_digest: str
     """digest of the labels' manifest, or of several together"""
     fidelity: Fidelity

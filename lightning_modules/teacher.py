@@ -62,7 +62,10 @@ class ClipTeacher:
 
     @property
     def digest(self) -> str:
-        """sha256 of the weights, hexadecimal; of several CLIPs the sha256 of their digests one after the other."""
+        """Which teacher this is, sha256 in hexadecimal: other weights, preprocessing or activation give another.
+
+        `clip_digest.digest_of` says what counts; of several CLIPs, the sha256 of their digests one after the other.
+        """
         digests = [clip.digest for clip in self._clips]
         return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 

@@ -56,8 +56,8 @@ def check_refinement(card: AgentCard) -> None:
     entry = load_teacher(card.teacher).entry
     if (entry.digest, entry.precision) != (labels.teacher.digest, labels.teacher.precision):
         raise DataError(
-            f"the teacher given is {entry.name} (weights {entry.digest[:12]}, {entry.precision}) and the labels in "
-            f"{card.labels} were made by {labels.teacher.name} (weights {labels.teacher.digest[:12]}, "
+            f"the teacher given is {entry.name} (digest {entry.digest[:12]}, {entry.precision}) and the labels in "
+            f"{card.labels} were made by {labels.teacher.name} (digest {labels.teacher.digest[:12]}, "
             f"{labels.teacher.precision}): give that one"
         )
 

@@ -154,8 +154,8 @@ def check_comparable(cards: Mapping[Path, StudentCard], sets: Sequence[LabelledS
                 )
             if card.teacher.digest != one.teacher.digest:
                 raise DataError(
-                    f"{folder} learned from {card.teacher.name} (weights "
-                    f"{card.teacher.digest[:12]}) and {one.place} was labelled by {one.teacher.name} (weights "
+                    f"{folder} learned from {card.teacher.name} (digest "
+                    f"{card.teacher.digest[:12]}) and {one.place} was labelled by {one.teacher.name} (digest "
                     f"{one.teacher.digest[:12]}): two teachers cannot be compared; label those frames with the first"
                 )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from datamodules.errors import DataError, SettingsError
-from datamodules.labelled_set import LabelledSet
+from datamodules.labelled_set import LabelledSet, why_not_cached
 from datamodules.progress import progress_bar
 from datamodules.results import read_json, write_result
 from datamodules.storage import is_address
@@ -49,8 +49,7 @@ def evaluate_folders(
     start = time.monotonic()
     _check_settings(students, labels, seed)
     sets = tuple(LabelledSet(str(place).rstrip("/")) for place in labels)
-    for one in sets:
-        _check_readable(one)
+    _check_readable(sets)
     cards = {folder: read_card(folder) for folder in students}
     check_comparable(cards, sets)
     if prompts is not None and all(card.head == "reward" for card in cards.values()):
@@ -140,12 +139,13 @@ def _check_settings(students: Sequence[Path], labels: Sequence[str], seed: int) 
         raise SettingsError(f"seed is {seed}: it must be 0 or above")
 
 
-def _check_readable(one: LabelledSet) -> None:
-    """Raise DataError unless the data set is finished, knows its own prompts, and its frames can be decoded once."""
-    prompts = one.manifest.task.prompts
-    one.prompt_embeddings((*prompts.goal, *prompts.baseline))
-    if reason := one.why_not_cached():
-        raise DataError(f"the frames of {one.place} cannot be kept decoded: {reason}; make room, or copy the labels")
+def _check_readable(sets: Sequence[LabelledSet]) -> None:
+    """Raise DataError unless each data set is finished and knows its own prompts, and all can be decoded once."""
+    for one in sets:
+        prompts = one.manifest.task.prompts
+        one.prompt_embeddings((*prompts.goal, *prompts.baseline))
+    if reason := why_not_cached(sets):
+        raise DataError(f"the frames cannot be kept decoded: {reason}; make room, or copy the labels")
 
 
 def _decode(sets: Sequence[LabelledSet]) -> None:

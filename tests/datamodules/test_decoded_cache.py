@@ -1,22 +1,33 @@
 """The decoded cache answers exactly as the shards do, and is only ever filled from verified ones."""
 
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from datamodules.decoded_cache import open_decoded
+from datamodules import decoded_cache
+from datamodules.decoded_cache import open_decoded, why_no_room
 from datamodules.errors import DataError
 from datamodules.labelled_rows import labelled_samples
 from datamodules.manifest import read_manifest
 from datamodules.records import encode
 from datamodules.shards import write_shard
-from tests.data_sets import embedding_of, frame_of, sample_of, write_labels
+from datamodules.whole_files import NoRoomError
+from tests.data_sets import DIM, embedding_of, frame_of, sample_of, write_labels
+
+
+class Usage(NamedTuple):
+    """What `shutil.disk_usage` says, as far as it is asked."""
+
+    free: int
 
 
 @pytest.fixture
@@ -71,6 +82,42 @@ def test_a_damaged_cache_is_filled_again(labels: Path, damage: Callable[[Path], 
     fill(labels)
     damage(labels / ".cache" / read_manifest(labels).digest)
     check_contents(labels)
+
+
+def test_a_full_disk_is_a_message_and_leaves_no_cache(labels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int, offset: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(NoRoomError, match=r"labels/\.cache/.* could not be written: the disk is full .*make room"):
+        fill(labels)
+    assert not list((labels / ".cache").iterdir())
+
+
+def test_every_block_is_there_before_a_frame_is_written(labels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reserved, reserve = [], os.posix_fallocate
+
+    def watched(descriptor: int, offset: int, size: int) -> None:
+        reserve(descriptor, offset, size)
+        reserved.append((offset, size))
+
+    monkeypatch.setattr(os, "posix_fallocate", watched)
+    fill(labels)
+    sizes = [path.stat().st_size for path in (labels / ".cache").glob("*/*.npy")]
+    assert sorted(reserved) == sorted((0, size) for size in sizes)
+    assert len(sizes) == 5
+    check_contents(labels)
+
+
+def test_room_is_counted_by_file_system(labels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame_and_row = 16 * 16 * 3 + 2 * DIM + 8 + 8 + 4
+    for_one = decoded_cache.FREE_BYTES + 50 * frame_and_row
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(for_one))
+    manifest, here, other = read_manifest(labels), labels / ".cache", Path("/dev/shm/cache")
+    assert why_no_room([(manifest, here)]) is None
+    assert "100 decoded frames take 0.0 GiB" in str(why_no_room([(manifest, here), (manifest, labels / "more")]))
+    if other.parent.is_dir() and other.parent.stat().st_dev != labels.stat().st_dev:
+        assert why_no_room([(manifest, here), (manifest, other)]) is None
 
 
 def test_a_damaged_shard_leaves_no_cache(labels: Path) -> None:

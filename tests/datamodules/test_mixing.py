@@ -1,13 +1,15 @@
 """Several data sets in one: mixed by size, each sample with its own set's number, and only where they fit together."""
 
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
+from datamodules import decoded_cache
 from datamodules.errors import DataError, SettingsError
 from datamodules.frames_datamodule import FramesDataModule
 from datamodules.manifest import Manifest, read_manifest
@@ -16,6 +18,12 @@ from tests.data_sets import DIM, TASK, embedding_of, frame_of, write_labels
 WALKER = replace(TASK, name="walker_walk", simulator="walker-walk")
 BIG, SMALL = (30, 5), (10, 5)
 BOTH = pytest.mark.parametrize("cache", [True, False])
+
+
+class Usage(NamedTuple):
+    """What `shutil.disk_usage` says, as far as it is asked."""
+
+    free: int
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +53,20 @@ def keys_by_batch(loader: Any) -> list[list[tuple[int, int, int]]]:
             np.testing.assert_array_equal(embedding, embedding_of(episode, step).astype(np.float32))
         batches.append(keys)
     return batches
+
+
+def test_sets_that_have_room_each_but_not_together_are_streamed(
+    places: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for_the_big_one = decoded_cache.FREE_BYTES + 150 * (16 * 16 * 3 + 2 * DIM + 8 + 8 + 4)
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(for_the_big_one))
+    for number, place in enumerate(places):
+        ready([place], cache=tmp_path / f"alone{number}")
+        assert (tmp_path / f"alone{number}").exists()
+    assert not caplog.text
+    ready(places, cache=tmp_path / "both")
+    assert not (tmp_path / "both").exists()
+    assert "decoded anew in every epoch: 200 decoded frames take" in caplog.text
 
 
 @BOTH
@@ -107,7 +129,7 @@ def test_sets_that_do_not_fit_together_are_refused_with_the_difference(places: l
         "the frame size is 16 pixels there and 20 pixels here": replace(
             other, task=replace(TASK, render=replace(TASK.render, frame_pixels=20))
         ),
-        r"the teacher is tiny/known \(weights 0{12}\) there and tiny/known \(weights 1{12}\) here": replace(
+        r"the teacher is tiny/known \(digest 0{12}\) there and tiny/known \(digest 1{12}\) here": replace(
             other, teacher=replace(other.teacher, digest="1" * 64)
         ),
         "the precision of the teacher is float32 there and bfloat16 here": replace(

@@ -1,13 +1,17 @@
 """Sentences added to labels by the bundled teacher: the right embeddings, and no frame looked at."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from datamodules.conf import read_conf
 from datamodules.errors import DataError, SettingsError
+from datamodules.locks import is_locked
 from datamodules.manifest import Manifest, read_manifest
+from datamodules.unfinished import folder_lock
 from lightning_modules.labelling import label_frames
 from lightning_modules.prompt_embeddings import add_sentences
 from lightning_modules.settings import TeacherSettings
@@ -45,6 +49,37 @@ def test_sentences_are_added_once_and_shards_and_costs_stay(
     np.testing.assert_allclose(after.prompts["a leaning pole"], teacher.embed_prompts(["a leaning pole"])[0], atol=1e-6)
     assert (after.digest, after.teacher_queries) == (before.digest, before.teacher_queries) == (before.digest, 9)
     assert {path: path.read_bytes() for path in labels.glob("*.tar")} == shards
+
+
+def test_sentences_that_others_added_in_the_meantime_stay(labels: Path, settings: TeacherSettings) -> None:
+    read_by_all = read_manifest(labels)
+    add_sentences(labels, read_by_all, settings, ["a leaning pole"])
+    first = read_manifest(labels)
+    returned = add_sentences(labels, read_by_all, settings, ["a red pole", "a leaning pole"])
+    assert list(returned.prompts) == [*read_by_all.prompts, "a leaning pole", "a red pole"]
+    assert returned == read_manifest(labels)
+    assert returned.prompts["a leaning pole"] == first.prompts["a leaning pole"]
+
+
+def test_the_folder_is_locked_while_the_manifest_is_written_and_not_while_the_teacher_reads(
+    labels: Path, settings: TeacherSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed, write = ClipTeacher.embed_prompts, Manifest.write
+    locked: dict[str, bool] = {}
+
+    def watched_embed(teacher: ClipTeacher, sentences: Sequence[str]) -> NDArray[np.float32]:
+        locked["teacher"] = is_locked(folder_lock(labels))
+        return embed(teacher, sentences)
+
+    def watched_write(manifest: Manifest, folder: Path) -> None:
+        locked["write"] = is_locked(folder_lock(labels))
+        write(manifest, folder)
+
+    monkeypatch.setattr(ClipTeacher, "embed_prompts", watched_embed)
+    monkeypatch.setattr(Manifest, "write", watched_write)
+    add_sentences(labels, read_manifest(labels), settings, ["a leaning pole"])
+    assert locked == {"teacher": False, "write": True}
+    assert not is_locked(folder_lock(labels))
 
 
 def test_nothing_missing_loads_no_teacher(labels: Path) -> None:

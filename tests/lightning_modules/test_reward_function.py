@@ -186,7 +186,7 @@ def test_new_sentence_is_embedded_by_the_teacher_once_and_kept(embedding_folder:
 def test_sentence_of_another_teacher_is_refused(embedding_folder: Path) -> None:
     other = KnownTeacher()
     other.digest = "5" * 64
-    with pytest.raises(DataError, match=r"learned from tiny/known .* not from the teacher given \(weights 555"):
+    with pytest.raises(DataError, match=r"learned from tiny/known .* not from the teacher given \(digest 555"):
         StudentReward.load(embedding_folder, prompts=Prompts((OTHER,)), teacher=other)
 
 

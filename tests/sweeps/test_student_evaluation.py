@@ -124,7 +124,7 @@ def test_frames_of_another_size_and_teachers_of_other_weights_are_refused(pair: 
     with pytest.raises(DataError, match=r"takes frames of 32 pixels, those in .* have 48"):
         check_comparable({pair: card}, [one])
     stranger = replace(card, teacher=TeacherEntry("ViT-B-32/x", "7" * 64, (8,), "float32"))
-    with pytest.raises(DataError, match=r"learned from ViT-B-32/x \(weights 777777777777\)"):
+    with pytest.raises(DataError, match=r"learned from ViT-B-32/x \(digest 777777777777\)"):
         check_comparable({pair: stranger}, [LabelledSet(str(tmp_path / "labels"))])
 
 
