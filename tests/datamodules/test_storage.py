@@ -78,7 +78,7 @@ def test_a_server_that_is_down_is_a_plain_error(served: Loopback) -> None:
 
 def test_s3_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    with pytest.raises(MissingDependencyError, match=r"s3:// addresses cannot be read .*vlm-reward-rl\[s3\].*s3fs"):
+    with pytest.raises(MissingDependencyError, match=r"s3:// addresses cannot be read .*pip install s3fs"):
         read_file("s3://bucket/labels", "manifest.json")
 
 
