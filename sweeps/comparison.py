@@ -11,6 +11,7 @@ from sweeps.learning_speed import StepsToThreshold, first_reached, steps_to_thre
 from sweeps.run_statistics import (
     Estimate,
     Profile,
+    chance_of_as_high,
     interquartile_mean,
     over_runs,
     performance_profile,
@@ -97,6 +98,8 @@ class Comparison:
     """true return, by task, that `speed` waits for"""
     improvement: Mapping[tuple[str, str], Estimate]
     """how likely a run of the first arm scores above one of the second"""
+    chance: Mapping[tuple[str, str], float]
+    """how often chance alone would make that so high"""
     profiles: Mapping[str, Profile]
     """share of an arm's runs above each score"""
 
@@ -125,17 +128,19 @@ def compare(files: SweepFiles) -> Comparison:
     arms = tuple(_arm(files, arm, measure, thresholds, generator) for arm in files.arms)
     comparable = _comparable(files, measure)
     scores = {arm: scores_of(files, arm, measure) for arm in files.arms} if comparable else {}
-    pairs = [(one, other) for one in files.arms for other in files.arms if one != other]
+    pairs = [
+        (one, other)
+        for one in files.arms
+        for other in files.arms
+        if one != other and comparable and scores[one] and scores[one].keys() == scores[other].keys()
+    ]
     return Comparison(
         files,
         measure,
         arms,
         {task: value for task, value in thresholds.items() if value is not None},
-        {
-            (one, other): probability_of_improvement(scores[one], scores[other], generator)
-            for one, other in pairs
-            if comparable and scores[one] and scores[one].keys() == scores[other].keys()
-        },
+        {(one, other): probability_of_improvement(scores[one], scores[other], generator) for one, other in pairs},
+        {(one, other): chance_of_as_high(scores[one], scores[other], generator) for one, other in pairs},
         {arm: performance_profile(own, _levels(scores), generator) for arm, own in scores.items() if own}
         if measure == "score"
         else {},

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import comb, prod
 from typing import Literal
 
 from sweeps.answer import duration, number
@@ -79,12 +78,12 @@ def answer_of(found: Comparison) -> list[str]:
 def clear(found: Comparison, better: str, worse: str) -> bool:
     """Whether the runs of one arm beat those of another by more than chance.
 
-    The interval of the probability of improvement has to lie above one half, and so many runs have to stand on both
-    sides that even a complete separation is rarer than `CHANCE`: two sets of N and M runs are separated by chance once
-    in (N + M choose N), on each task anew. Three runs against three on one task just reach it.
+    The interval of the probability of improvement has to lie above one half, and runs that are dealt out anew at random
+    may make it as high in at most `CHANCE` of cases. Three runs against three on one task reach that where each of the
+    one beats each of the other.
     """
     estimate = found.improvement.get((better, worse))
-    return estimate is not None and estimate.low > 0.5 and 1 / _separations(found, better, worse) <= CHANCE
+    return estimate is not None and estimate.low > 0.5 and found.chance[better, worse] <= CHANCE
 
 
 def is_unbeaten(found: Comparison, arm: ArmFigures, others: Sequence[ArmFigures]) -> bool:
@@ -266,13 +265,6 @@ def _refinement_gate(found: Comparison, refined: Sequence[RefinedArm], teacher: 
         f"where the teacher in the loop is asked at {asked:,.0f} decisions"
         + (f"; with those that labelled the student's first frames {costs.queries:,.0f}" if costs else ""),
     )
-
-
-def _separations(found: Comparison, one: str, other: str) -> int:
-    arms = {arm.name: arm for arm in found.arms}
-    tasks = arms[one].tasks.keys() & arms[other].tasks.keys()
-    counts = [(arms[one].tasks[task].runs, arms[other].tasks[task].runs) for task in tasks]
-    return prod(comb(first + second, first) for first, second in counts)
 
 
 def _count(found: Comparison, *names: str) -> str:

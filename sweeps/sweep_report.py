@@ -97,7 +97,10 @@ def figures_of(found: Comparison) -> dict[str, object]:
         "gates": [asdict(gate) for gate in gates_of(found)],
         "arms": arms,
         "thresholds": dict(found.thresholds),
-        "improvement": {f"{one} over {other}": asdict(value) for (one, other), value in found.improvement.items()},
+        "improvement": {
+            f"{one} over {other}": {**asdict(value), "by_chance": found.chance[one, other]}
+            for (one, other), value in found.improvement.items()
+        },
     }
     plain: dict[str, object] = json.loads(json.dumps(content))
     return plain

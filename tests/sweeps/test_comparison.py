@@ -109,6 +109,15 @@ def test_a_lead_is_clear_where_chance_does_not_explain_it(sweep: Path) -> None:
     assert not clear(found, "random", "true")
 
 
+def test_three_runs_against_three_are_clear_where_each_beats_each(built_trial: Path, tmp_path: Path) -> None:
+    returns = {"true": {"cartpole": [800.0, 820.0, 830.0]}, "random": {"cartpole": [40.0, 50.0, 790.0]}}
+    found = compare(read_sweep(build_sweep(tmp_path / "each", built_trial, returns)))
+    assert (clear(found, "true", "random"), found.chance["true", "random"]) == (True, 1 / 20)
+    returns["random"]["cartpole"][2] = 810.0  # 8 of 9: 2 ways in 20
+    found = compare(read_sweep(build_sweep(tmp_path / "most", built_trial, returns)))
+    assert (clear(found, "true", "random"), found.chance["true", "random"]) == (False, 2 / 20)
+
+
 def test_two_runs_against_two_are_never_clear(built_trial: Path, tmp_path: Path) -> None:
     returns = {"true": {"cartpole": [800.0, 820.0]}, "random": {"cartpole": [40.0, 50.0]}}
     assert not clear(compare(read_sweep(build_sweep(tmp_path / "sweep", built_trial, returns))), "true", "random")

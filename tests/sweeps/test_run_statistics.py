@@ -8,6 +8,7 @@ from scipy import stats
 
 from datamodules.errors import DataError
 from sweeps.run_statistics import (
+    chance_of_as_high,
     interquartile_mean,
     optimality_gap,
     over_runs,
@@ -115,6 +116,25 @@ def test_probability_of_improvement_of_equal_sides_is_a_half_and_of_clear_ones_i
     assert (clear.value, clear.low, clear.high) == (1.0, 1.0, 1.0)
     mirrored = probability_of_improvement(OTHERS, SCORES, generator())
     assert mirrored.value == pytest.approx(1 - probability_of_improvement(SCORES, OTHERS, generator()).value)
+
+
+def test_chance_of_as_many_wins_is_the_exact_test_of_mann_and_whitney_on_one_task() -> None:
+    pairs = ([4.0, 5, 6], [1.0, 2, 3]), ([3.0, 5, 6], [1.0, 2, 4]), (SCORES["walk"], [0.3, 0.2, 0.45, 0.6])
+    for first, second in pairs:
+        expected = stats.mannwhitneyu(first, second, alternative="greater", method="exact").pvalue
+        assert chance_of_as_high({"t": first}, {"t": second}, generator()) == pytest.approx(expected)
+
+
+def test_chance_multiplies_over_tasks_and_counts_ties() -> None:
+    first, second = {"a": [2.0, 3], "b": [2.0, 3]}, {"a": [0.0, 1], "b": [0.0, 1]}
+    assert chance_of_as_high(first, second, generator()) == 1 / 36  # 1 way in 6 on each
+    assert chance_of_as_high({"t": [1.0, 1]}, {"t": [1.0, 1, 1]}, generator()) == 1.0
+
+
+def test_chance_of_many_runs_is_drawn() -> None:
+    first, second = np.arange(10.0) + 3.5, np.arange(10.0)
+    expected = stats.mannwhitneyu(first, second, alternative="greater", method="exact").pvalue
+    assert chance_of_as_high({"t": first}, {"t": second}, generator()) == pytest.approx(expected, abs=0.004)
 
 
 def test_interval_of_improvement_resamples_both_sides() -> None:
