@@ -14,6 +14,8 @@ ENOUGH_SEEDS = 5
 """fewer finished seeds of an arm on a task are called few: Agarwal et al. 2021 advise against claims from 3"""
 CHANCE = 1 / 20
 """an order that chance alone brings about more often than this is no finding"""
+SAME_COST = 1.1
+"""times the least compute: seconds of trials that run beside others differ as much by chance"""
 GATE_RETURN, GATE_COMPUTE = 0.9, 10.0
 """the plan: a student's agent reaches more than 90 % of its teacher's, at more than 10 times less compute"""
 GATE_REFINED, GATE_QUERIES = 0.95, 500
@@ -102,7 +104,7 @@ def gates_of(found: Comparison) -> list[Gate]:
 
 
 def pick_of(found: Comparison) -> list[str]:
-    """What to pick and why: the cheapest of those that no other beats clearly, references left out."""
+    """What to pick and why: of those that no other beats clearly, references left out, the best of the cheapest."""
     ranked = [arm for arm in found.ranked if not arm.reference]
     if len(ranked) < 2:
         return []
@@ -110,7 +112,8 @@ def pick_of(found: Comparison) -> list[str]:
     level = [arm for arm in ranked if is_unbeaten(found, arm, ranked)]
     if not level:
         return ["None to pick: each arm is clearly beaten by another."]
-    pick = min(level, key=_compute)
+    least = min(map(_compute, level))
+    pick = next(arm for arm in level if _compute(arm) <= SAME_COST * least)
     digits = digits_of(found)
     assert pick.overall is not None
     assert best.overall is not None
@@ -129,9 +132,7 @@ def pick_of(found: Comparison) -> list[str]:
             sentences.append(f"Clearly beaten by {others}: {', '.join(names)}.")
     same = [arm.name for arm in level if arm is not pick and arm is not best]
     if same:
-        sentences.append(
-            f"These runs cannot tell {best.name} from {', '.join(same)} either, which cost more than the pick."
-        )
+        sentences.append(f"These runs cannot tell {best.name} from {', '.join(same)} either.")
     return sentences
 
 

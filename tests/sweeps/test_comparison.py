@@ -148,6 +148,19 @@ def test_the_cheapest_of_those_that_cannot_be_told_apart_is_picked(sweep: Path) 
     assert "teacher reaches .61" in second
 
 
+def test_seconds_that_differ_by_chance_pick_nothing(built_trial: Path, tmp_path: Path) -> None:
+    returns = {"teacher": {"cartpole": [600.0, 620.0, 640.0]}, "student": {"cartpole": [590.0, 610.0, 630.0]}}
+    folder = build_sweep(tmp_path / "sweep", built_trial, returns)
+    for path in folder.glob("trials/*/result.json"):
+        result = read_json(path)
+        write_json(
+            path, {**result, "seconds": {"train": 109.0 if result["reward"] == "teacher" else 100.0, "total": 0.0}}
+        )
+    for path in folder.glob("trials/*/agent/result.json"):
+        write_json(path, {**read_json(path), "seconds": 0.0})
+    assert pick_of(compare(read_sweep(folder)))[0].startswith("Pick teacher: normalised score .62 at 1 min 49 s")
+
+
 def test_the_answer_says_order_doubt_and_what_is_missing(sweep: Path) -> None:
     sentences = " ".join(answer_of(compare(read_sweep(sweep))))
     assert "Best: true, normalised score .77" in sentences
