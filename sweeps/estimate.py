@@ -23,11 +23,21 @@ from sweeps.trial_files import RESULT, is_finished
 EPOCHS = 32
 """of a student's file that does not say"""
 RULE = (
-    "one core of the README's machine with the bundled teacher and the default student, right to a factor of two or "
-    "three; larger backbones take up to twelve times as long to fit. Finished trials of a kind take its place here"
+    "one core of the machine of docs/figures.md with the bundled teacher, right to a factor of two or three; backbones "
+    "that are not in conf/sweeps/backbones.yaml may take many times as long to fit. Finished trials of a kind take its "
+    "place here"
 )
 PER_UNIT: Mapping[str, float] = {"collect": 0.003, "label": 0.005, "fit": 0.0013, "train": 0.0065, "evaluate": 0.09}
 """seconds for one of each, as `make demo` takes on `RULE`: frame, frame, frame and epoch, agent step, episode"""
+SLOWER: Mapping[str, float] = {
+    "fit mobilenetv3_small_050": 1.0,
+    "fit mobilenetv4_conv_small": 2.4,
+    "fit mobilenetv3_large_100": 3.8,
+    "fit efficientnet_b0": 6.5,
+    "fit resnet18": 9.5,
+    "fit vit_tiny_patch16_224": 7.4,
+}
+"""how many times as long as the default backbone others take to fit, side by side in results/backbones"""
 TEACHER_SECONDS = 0.005
 """of one frame, where the teacher scores each agent step"""
 LOOK_SECONDS = 6.0
@@ -127,7 +137,7 @@ def seconds_of(work: Work, measured: Mapping[str, float]) -> float:
     if work.kind in measured:
         return work.units * measured[work.kind]
     asking = TEACHER_SECONDS * work.queries if work.stage != "label" else 0.0
-    return work.units * PER_UNIT[work.stage] + asking + LOOK_SECONDS * work.looks
+    return work.units * PER_UNIT[work.stage] * SLOWER.get(work.kind, 1.0) + asking + LOOK_SECONDS * work.looks
 
 
 def looks_of(config: TrialConfig) -> int:

@@ -8,7 +8,7 @@ import pytest
 
 from datamodules.conf import read_conf
 from datamodules.results import write_json
-from sweeps.estimate import PER_UNIT, measured_rates, print_estimate, seconds_of, work_of
+from sweeps.estimate import PER_UNIT, SLOWER, measured_rates, print_estimate, seconds_of, work_of
 from sweeps.settings import SearchSettings, SweepConfig, TrialConfig
 from sweeps.space import trials_of
 
@@ -38,6 +38,13 @@ def test_work_is_frames_epochs_steps_and_episodes(tmp_path: Path) -> None:
     assert {stage: each.queries for stage, each in work.items() if each.queries} == {"label": 6000}
     assert seconds_of(work["collect"], {}) == pytest.approx(6000 * PER_UNIT["collect"])
     assert seconds_of(work["collect"], {work["collect"].kind: 0.5}) == 3000
+
+
+def test_larger_backbones_take_longer(tmp_path: Path) -> None:
+    grid = {"fit.model.backbone": ["test_efficientnet", "resnet18"]}
+    small, large = ({each.stage: each for each in work_of(trial.config)} for trial in trials_of(sweep(tmp_path, grid)))
+    assert seconds_of(large["fit"], {}) == pytest.approx(SLOWER["fit resnet18"] * seconds_of(small["fit"], {}))
+    assert seconds_of(large["collect"], {}) == seconds_of(small["collect"], {})
 
 
 def test_a_teacher_in_the_loop_is_asked_at_every_step_and_evaluation(tmp_path: Path) -> None:
