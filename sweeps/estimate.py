@@ -30,12 +30,12 @@ RULE = (
 PER_UNIT: Mapping[str, float] = {"collect": 0.003, "label": 0.005, "fit": 0.0013, "train": 0.0065, "evaluate": 0.09}
 """seconds for one of each, as `make demo` takes on `RULE`: frame, frame, frame and epoch, agent step, episode"""
 SLOWER: Mapping[str, float] = {
-    "fit mobilenetv3_small_050": 1.0,
-    "fit mobilenetv4_conv_small": 2.4,
-    "fit mobilenetv3_large_100": 3.8,
-    "fit efficientnet_b0": 6.5,
-    "fit resnet18": 9.5,
-    "fit vit_tiny_patch16_224": 7.4,
+    "fit mobilenetv3_small_050": 1.1,
+    "fit mobilenetv4_conv_small": 2.3,
+    "fit mobilenetv3_large_100": 3.6,
+    "fit efficientnet_b0": 7.4,
+    "fit resnet18": 10.7,
+    "fit vit_tiny_patch16_224": 7.3,
 }
 """how many times as long as the default backbone others take to fit, side by side in results/backbones"""
 TEACHER_SECONDS = 0.005
