@@ -83,7 +83,7 @@ def test_a_sweep_goes_on_after_any_stop_and_one_failing_trial_stops_no_other(
         "gamma_0.5-seed_0": "finished",
         "gamma_0.5-seed_1": "failed",
     }
-    assert "NotADirectoryError" in status["gamma_0.5-seed_1"]["error"]
+    assert "FileExistsError" in status["gamma_0.5-seed_1"]["error"]
     assert "gamma_0.5-seed_1: failed" in done.stderr
     assert "Traceback" in (sweep_of(config) / "trials/gamma_0.5-seed_1/log.txt").read_text()
 
