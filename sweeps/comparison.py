@@ -55,7 +55,7 @@ class ArmCosts:
     peak_memory: float | None
     """GiB"""
     latency: float | None
-    """median seconds of a call of the reward function"""
+    """median seconds of a call of the reward function; of one frame where only students are compared"""
     parameters: float | None
     """of the student"""
     fidelity: float | None
@@ -234,7 +234,7 @@ def _arm(
             task: _task([trial for trial in finished if trial.task == task], measure, thresholds.get(task), generator)
             for task in scores
         },
-        _costs(finished) if finished else None,
+        _costs(finished, files.latency.get(arm)) if finished else None,
         sum(any(flag.values()) for flag in flags),
         bool(finished) and all(trial.files.result["reward"] in REFERENCES for trial in finished if trial.files),
     )
@@ -284,7 +284,7 @@ def _levels(scores: Mapping[str, Mapping[str, NDArray[np.float64]]]) -> NDArray[
     return np.linspace(min(0.0, float(values.min())), max(1.0, float(values.max())), PROFILE_POINTS)
 
 
-def _costs(trials: Sequence[SweptTrial]) -> ArmCosts:
+def _costs(trials: Sequence[SweptTrial], latency: float | None) -> ArmCosts:
     files = [trial.files for trial in trials if trial.files]
 
     def mean(values: Sequence[float | None]) -> float | None:
@@ -308,7 +308,7 @@ def _costs(trials: Sequence[SweptTrial]) -> ArmCosts:
         mean([each.training.get("steps_per_second") for each in files]),
         float(np.mean([each.result["teacher_queries"] for each in files])),
         mean([each.training.get("peak_memory_gib") for each in files]),
-        mean([(each.training.get("reward_latency") or {}).get("p50") for each in files]),
+        latency or mean([(each.training.get("reward_latency") or {}).get("p50") for each in files]),
         mean([each.result.get("student", {}).get("parameters") for each in files]),
         mean([each.result.get("student", {}).get("spearman_within_episode") for each in files]),
     )

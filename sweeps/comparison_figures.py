@@ -155,14 +155,22 @@ def _costs(found: Comparison) -> dict[str, plots.Drawing]:
         drawings["stages"] = pictures.stacked_seconds(stages, "seconds of a trial, by stage")
     if phases:
         drawings["phases"] = pictures.stacked_seconds(phases, "seconds of the agent's training, by phase")
-    points = [
-        plots.Point(arm.name, arm.costs.compute, _value(arm.overall))
-        for arm in _candidates(found.ranked)
-        if arm.costs and arm.overall
-    ]
-    if len(points) > 1:
-        title = {"fidelity": "Spearman inside an episode", "score": "Normalised score", "true_return": "True return"}
-        drawings["front"] = plots.front(points, "seconds from nothing to the end of a trial", title[found.measure])
+    title = {"fidelity": "Spearman inside an episode", "score": "Normalised score", "true_return": "True return"}
+    compared = [arm for arm in _candidates(found.ranked) if arm.costs and arm.overall]
+    prices = {
+        "front": ("seconds from nothing to the end of a trial", [arm.costs.compute for arm in compared if arm.costs])
+    }
+    waits = [1000 * arm.costs.latency for arm in compared if arm.costs and arm.costs.latency]
+    if found.measure == "fidelity" and len(waits) == len(compared):
+        prices["latency"] = ("milliseconds of a call with one frame", waits)
+    for name, (words, price) in prices.items():
+        points = [
+            plots.Point(arm.name, each, _value(arm.overall))
+            for arm, each in zip(compared, price, strict=True)
+            if arm.overall
+        ]
+        if len(points) > 1:
+            drawings[name] = plots.front(points, words, title[found.measure])
     return drawings
 
 

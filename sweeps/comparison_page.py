@@ -40,6 +40,10 @@ def write_comparison_page(found: Comparison) -> Path:
     return write_page(found.files.folder / PAGE, "comparison.html.j2", page_content(found))
 
 
+DRAWN = ("trend", "profiles", "improvement", "stages", "phases", "front", "latency")
+"""pictures that a page may lack"""
+
+
 def page_content(found: Comparison) -> dict[str, Any]:
     """Everything the template shows, already in words."""
     files = found.files
@@ -61,7 +65,7 @@ def page_content(found: Comparison) -> dict[str, Any]:
         "refined": refined_rows(found),
         "refinement_sentences": refinement_sentences(found),
         "queries": [(task, drawn[f"queries-{task}"]) for task in files.tasks if f"queries-{task}" in drawn],
-        "drawn": {name: drawn.get(name) for name in ("trend", "profiles", "improvement", "front", "stages", "phases")},
+        "drawn": {name: drawn.get(name) for name in DRAWN},
         "beats": _beats(found),
         "enough": ENOUGH_SEEDS,
         "chance": percent(CHANCE),
@@ -187,7 +191,7 @@ def _cost_row(arm: ArmFigures) -> dict[str, Any]:
         else None,
         "queries": f"{costs.queries:,.0f}",
         "memory": None if costs.peak_memory is None else f"{costs.peak_memory:.2f} GiB",
-        "latency": None if latency is None else f"{latency * 1e3:.2g} ms",
+        "latency": None if latency is None else f"{number(latency * 1e3)} ms",
         "parameters": None if costs.parameters is None else f"{costs.parameters / 1e6:.2f} M",
         "fidelity": None if costs.fidelity is None else f"Spearman {shown(costs.fidelity, 3)}",
     }

@@ -54,6 +54,8 @@ class SweepFiles:
     """what made it"""
     search: Mapping[str, Any] = field(default_factory=dict)
     """of a search: its samples, the winner and the file that holds it; empty for a grid"""
+    latency: Mapping[str, float] = field(default_factory=dict)
+    """by arm, seconds of a student's call where that was measured for the comparison (student_latency.py)"""
 
     @property
     def arms(self) -> tuple[str, ...]:

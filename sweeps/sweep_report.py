@@ -3,12 +3,12 @@
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from datamodules.errors import SettingsError
 from datamodules.results import write_result
-from sweeps.comparison import Comparison, compare
+from sweeps.comparison import Comparison, compare, measure_of
 from sweeps.comparison_answer import answer_of, gates_of, pick_of
 from sweeps.comparison_page import write_comparison_page
 from sweeps.comparison_tables import table_of, write_paper
@@ -19,7 +19,14 @@ FIGURES = "figures"
 
 
 def write_report(files: SweepFiles) -> Comparison:
-    """Write the page and the paper's tables and figures into the folder of `files`."""
+    """Write the page and the paper's tables and figures into the folder of `files`.
+
+    Where only students are compared, how long each takes for a frame is measured first.
+    """
+    if files.finished and measure_of(files.finished) == "fidelity":
+        from sweeps.student_latency import latencies_of  # torch, which no other comparison needs
+
+        files = replace(files, latency=latencies_of(files))
     found = compare(files)
     write_comparison_page(found)
     write_paper(found)

@@ -8,10 +8,12 @@ import pytest
 
 from datamodules.errors import SettingsError
 from datamodules.results import read_json, write_json
+from lightning_modules.student_files import save_student
 from sweeps.comparison_figures import draw_comparison
 from sweeps.comparison_tables import Table
 from sweeps.sweep_files import read_sweep
 from sweeps.sweep_report import address_of, conclude_sweep, report_runs, write_report
+from tests.lightning_modules.students import made_student
 from tests.sweeps.page_reader import Page
 from tests.sweeps.swept import build_sweep
 from tests.sweeps.test_comparison import RETURNS
@@ -125,6 +127,23 @@ def test_a_sweep_of_fits_shows_fidelity_and_no_agents(built_trial: Path, tmp_pat
     assert "Only student is there: Spearman inside an episode .913" in page.text
     assert {"Seed by seed", "What it costs"} <= set(page.headings)
     assert not {"The agents", "Better at the reward than at the task?", "The project's targets"} & set(page.headings)
+
+
+def test_students_alone_are_compared_by_how_long_an_agent_waits_for_them(built_trial: Path, tmp_path: Path) -> None:
+    returns = {"student": {"cartpole": [1.0, 2.0]}, "other": {"cartpole": [3.0]}}
+    sweep = build_sweep(tmp_path / "sweep", built_trial, returns)
+    for result in sweep.glob("trials/*/result.json"):
+        content = read_json(result)
+        write_json(result, {key: content[key] for key in content if key not in {"score", "true_return", "agent"}})
+        shutil.rmtree(result.parent / "agent")
+        shutil.rmtree(result.parent / "student")
+        save_student(result.parent / "student", *made_student())
+    found = write_report(read_sweep(sweep))
+    waits = [arm.costs.latency for arm in found.arms if arm.costs and arm.costs.latency]
+    assert len(waits) == 2
+    assert all(0 < wait < 10 for wait in waits)
+    assert "milliseconds of a call with one frame" in draw_comparison(found)["latency"].svg().decode()
+    assert "Reward call" in Page(sweep / "comparison.html").text
 
 
 def test_a_search_is_told_beside_the_confirmation_of_its_winner(built_trial: Path, tmp_path: Path) -> None:
