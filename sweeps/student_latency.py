@@ -8,6 +8,7 @@ import numpy as np
 from datamodules.progress import progress_bar
 from lightning_modules.reward_function import StudentReward
 from lightning_modules.student_files import WEIGHTS, read_card
+from rllib_envs.threads import torch_threads
 from sweeps.benchmarks import interleaved_medians
 from sweeps.sweep_files import SweepFiles
 
@@ -17,7 +18,7 @@ ROUNDS = 15
 def latencies_of(files: SweepFiles) -> dict[str, float]:
     """Median seconds of a call with one frame, by arm: of its first student, in the fastest runtime, in turns."""
     calls: dict[str, Callable[[], object]] = {}
-    with progress_bar("measure", "students") as report:
+    with torch_threads(), progress_bar("measure", "students") as report:
         for number, arm in enumerate(files.arms, start=1):
             trials = (trial.files.folder / "student" for trial in files.finished if trial.arm == arm and trial.files)
             student = next((folder for folder in trials if (folder / WEIGHTS).exists()), None)
