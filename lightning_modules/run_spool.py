@@ -4,6 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from os import SEEK_END
 from pathlib import Path
 from threading import RLock
 from typing import IO, Any
@@ -97,9 +98,10 @@ class Spool:
 
 def _drop_torn_line(stream: IO[bytes]) -> None:
     """Leave out what a full disk or a kill left of a record in the middle of its writing."""
-    stream.seek(0)
-    content = stream.read()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        stream.truncate(whole)
-    stream.seek(whole)
+    if stream.seek(0, SEEK_END) == 0:
+        return
+    stream.seek(-1, SEEK_END)  # of a long outage's records only the last byte is read each time
+    if stream.read(1) != b"\n":
+        stream.seek(0)
+        stream.truncate(stream.read().rfind(b"\n") + 1)
+        stream.seek(0, SEEK_END)
